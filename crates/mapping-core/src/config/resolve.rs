@@ -1,0 +1,290 @@
+//! From keys and values to the types that the program runs on.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    ADDRESSES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, ClientConfig, CommonConfig, ConfigError,
+    DirectPolicy, RESUME_DEFAULT, RESUME_MAX, ServerConfig,
+    keys::MAPPING_KEYS,
+    reader::{Document, Field, Reader},
+    tree::Node,
+    values,
+};
+use crate::{
+    ALLOW_ENTRIES_MAX, AllowList, GrammarError, HostPort, MappingTable, PortMapping, PortRange,
+    Protocol, RoomId, Secret, Side,
+};
+
+/// Resolves the client's file.
+pub(super) fn client(file: &Path, text: &str) -> Result<ClientConfig, ConfigError> {
+    let document = Document::parse(file, text)?;
+    let mut reader = Reader::new(&document, Side::Ingress);
+    let common = common(&mut reader, Side::Ingress);
+    let mappings = mappings(&mut reader);
+    if mappings.is_empty() {
+        reader
+            .warnings
+            .push("there are no `mappings`: nothing will be forwarded".to_owned());
+    }
+    let common = finish(reader, file, common)?;
+    Ok(ClientConfig { common, mappings })
+}
+
+/// Resolves the server's file.
+pub(super) fn server(file: &Path, text: &str) -> Result<ServerConfig, ConfigError> {
+    let document = Document::parse(file, text)?;
+    let mut reader = Reader::new(&document, Side::Egress);
+    let common = common(&mut reader, Side::Egress);
+    let allow = allow(&mut reader);
+    let common = finish(reader, file, common)?;
+    Ok(ServerConfig { common, allow })
+}
+
+fn finish(
+    reader: Reader<'_>,
+    file: &Path,
+    common: Option<CommonConfig>,
+) -> Result<CommonConfig, ConfigError> {
+    let warnings = reader.finish()?;
+    // Without problems there is a common part; said as an error rather than assumed.
+    let common = common.ok_or_else(|| ConfigError::of_file(file, "is incomplete"))?;
+    Ok(CommonConfig { warnings, ..common })
+}
+
+/// Reads what both sides have; `None` when a required key is missing or wrong, which was reported.
+fn common(reader: &mut Reader<'_>, side: Side) -> Option<CommonConfig> {
+    mode(reader, side);
+    let room = room(reader);
+    let signaling_urls = signaling_urls(reader);
+    let access_token = reader
+        .get("accessToken")
+        .and_then(|field| reader.parsed(&field, access_token));
+    let stun_servers = stun_servers(reader);
+    let direct = direct(reader);
+    let resume = reader
+        .get("resume")
+        .and_then(|field| reader.parsed(&field, resume));
+    let max_connections = reader
+        .get("maxConnections")
+        .and_then(|field| reader.parsed(&field, max_connections));
+    let control = reader
+        .get("control")
+        .and_then(|field| reader.parsed(&field, control));
+    Some(CommonConfig {
+        room: room?,
+        signaling_urls,
+        access_token,
+        stun_servers,
+        direct: direct.unwrap_or_default(),
+        resume: resume.unwrap_or(RESUME_DEFAULT),
+        max_connections: max_connections.unwrap_or(CONNECTIONS_DEFAULT),
+        control,
+        warnings: Vec::new(),
+    })
+}
+
+fn mode(reader: &mut Reader<'_>, side: Side) {
+    let Some(field) = reader.get("mode") else {
+        return;
+    };
+    reader.parsed(&field, |text| {
+        if text == side.role() {
+            Ok(())
+        } else if text == side.other().role() {
+            Err(format!(
+                "this is stunfwd-{side}: use stunfwd-{text}, or write `mode: {side}`"
+            ))
+        } else {
+            Err(format!("must be `{side}` here, or be left out"))
+        }
+    });
+}
+
+fn room(reader: &mut Reader<'_>) -> Option<RoomId> {
+    let field = reader.required("roomId", "write the secret text that both sides share")?;
+    let room = reader.parsed(&field, |text| RoomId::new(text.to_owned()))?;
+    reader.warnings.extend(room.weakness());
+    Some(room)
+}
+
+fn signaling_urls(reader: &mut Reader<'_>) -> Vec<String> {
+    let what = "write the http(s)://host[:port] of stunfwd-signaling";
+    let Some(field) = reader.required("signalingUrl", what) else {
+        return Vec::new();
+    };
+    addresses(reader, field, values::signaling_url)
+}
+
+fn stun_servers(reader: &mut Reader<'_>) -> Vec<HostPort> {
+    let Some(field) = reader.get("stunServer") else {
+        return Vec::new();
+    };
+    addresses(reader, field, |text| text.parse())
+}
+
+/// Reads one address or a list of them.
+fn addresses<'a, T, E: ToString>(
+    reader: &mut Reader<'a>,
+    field: Field<'a>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Vec<T> {
+    if let Node::List(items) = field.node
+        && !(1..=ADDRESSES_MAX).contains(&items.len())
+    {
+        let message = format!(
+            "must have 1 to {ADDRESSES_MAX} entries, not {}",
+            items.len()
+        );
+        reader.fault(&field, message);
+        return Vec::new();
+    }
+    let fields = reader.one_or_more(field);
+    fields
+        .iter()
+        .filter_map(|field| reader.parsed(field, &parse))
+        .collect()
+}
+
+/// A token travels in an HTTP header.
+fn access_token(text: &str) -> Result<Secret, &'static str> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("must be visible ASCII characters without spaces");
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+fn direct(reader: &mut Reader<'_>) -> Option<DirectPolicy> {
+    let field = reader.get("direct")?;
+    reader.parsed(&field, |text| match text {
+        "true" | "True" | "TRUE" => Ok(DirectPolicy::Preferred),
+        "false" | "False" | "FALSE" => Ok(DirectPolicy::Never),
+        "require" => Ok(DirectPolicy::Required),
+        _ => Err("must be true, false or \"require\""),
+    })
+}
+
+fn resume(text: &str) -> Result<Duration, String> {
+    let resume = values::duration(text)?;
+    if resume > RESUME_MAX {
+        return Err(format!(
+            "is too long: at most {}",
+            values::duration_text(RESUME_MAX)
+        ));
+    }
+    Ok(resume)
+}
+
+fn max_connections(text: &str) -> Result<u32, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=CONNECTIONS_MAX).contains(number));
+    number.ok_or_else(|| format!("must be a whole number from 1 to {CONNECTIONS_MAX}"))
+}
+
+fn control(text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("must be the path of a socket");
+    }
+    Ok(PathBuf::from(text))
+}
+
+fn mappings(reader: &mut Reader<'_>) -> Vec<PortMapping> {
+    let Some(field) = reader.get("mappings") else {
+        return Vec::new();
+    };
+    // A list whose entries are all commented out reads as nothing.
+    if matches!(field.node, Node::Null) {
+        return Vec::new();
+    }
+    let mut draft = MappingTable::new().draft();
+    for item in reader.items(&field) {
+        let Some((mapping, text)) = mapping(reader, &item) else {
+            continue;
+        };
+        if let Err(error) = draft.add(mapping) {
+            reader.bad_value(&item, &text, error.to_string());
+        }
+    }
+    draft
+        .finish()
+        .iter()
+        .map(|(_, mapping)| mapping.clone())
+        .collect()
+}
+
+/// Reads a mapping in either form; with it the text that a message shows.
+fn mapping<'a>(reader: &mut Reader<'a>, item: &Field<'a>) -> Option<(PortMapping, String)> {
+    match item.node {
+        Node::Map(_) => mapping_object(reader, item),
+        Node::Text(_) | Node::Number(_) | Node::Bool(_) => {
+            let text = reader.text(item)?;
+            let mapping = reader.parsed(item, str::parse)?;
+            Some((mapping, text))
+        }
+        Node::Null | Node::List(_) => {
+            reader.wrong_kind(item, "a text such as `tcp:8080:80`");
+            None
+        }
+    }
+}
+
+fn mapping_object<'a>(reader: &mut Reader<'a>, item: &Field<'a>) -> Option<(PortMapping, String)> {
+    let mut protocol: Option<Protocol> = None;
+    let mut local: Option<PortRange> = None;
+    let mut remote: Option<PortRange> = None;
+    let entries = reader.entries(item, MAPPING_KEYS);
+    for (key, field) in &entries {
+        match *key {
+            "protocol" => protocol = reader.parsed(field, str::parse),
+            "localPort" => local = reader.parsed(field, port_range),
+            _ => remote = reader.parsed(field, port_range),
+        }
+    }
+    let missing = MAPPING_KEYS
+        .iter()
+        .filter(|key| entries.iter().all(|(have, _)| have != *key));
+    let missing: Vec<_> = missing.map(|key| format!("`{key}`")).collect();
+    if !missing.is_empty() {
+        reader.fault(item, format!("lacks {}", missing.join(", ")));
+    }
+    let (protocol, local, remote) = (protocol?, local?, remote?);
+    match PortMapping::new(protocol, None, local, None, remote) {
+        Ok(mapping) => {
+            let text = mapping.to_string();
+            Some((mapping, text))
+        }
+        Err(error) => {
+            reader.fault(item, error.to_string());
+            None
+        }
+    }
+}
+
+fn port_range(text: &str) -> Result<PortRange, GrammarError> {
+    text.trim().parse()
+}
+
+fn allow(reader: &mut Reader<'_>) -> AllowList {
+    let Some(field) = reader.get("allow") else {
+        return AllowList::default();
+    };
+    let items = reader.items(&field);
+    if items.len() > ALLOW_ENTRIES_MAX {
+        let message = format!(
+            "has {} entries, at most {ALLOW_ENTRIES_MAX} are allowed",
+            items.len()
+        );
+        reader.fault(&field, message);
+        return AllowList::default();
+    }
+    AllowList::new(
+        items
+            .iter()
+            .filter_map(|item| reader.parsed(item, str::parse))
+            .collect(),
+    )
+}

@@ -1,0 +1,3 @@
+//! Criterion benches of the paths that every packet takes.
+//!
+//! There is nothing here but `benches/`: `cargo bench -p stunfwd-benches --bench stun`.

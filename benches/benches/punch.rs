@@ -1,9 +1,5 @@
 //! What the punching agent costs: one check answered, and one turn of an agent with a hundred pairs.
 
-#![expect(
-    missing_docs,
-    reason = "criterion's macros make undocumented functions"
-)]
 #![expect(clippy::disallowed_methods, reason = "an arbitrary epoch")]
 
 use std::hint::black_box;

@@ -175,6 +175,7 @@ impl RoomClient {
     /// # Errors
     /// See [`RequestError`]. It takes 10 s at most.
     pub async fn info(&self) -> Result<Info, RequestError> {
+        let path = format!("/v1/info?key={}", self.shared.identity.public_key());
         let answer = self.request(Method::GET, &path, None).await?;
         parse(
             &checked(answer, ANSWER_BYTES_MAX)

@@ -1,0 +1,148 @@
+//! UDP: an echo service and a client that counts what comes back.
+
+use std::{
+    collections::BTreeSet,
+    io::ErrorKind,
+    net::{Ipv4Addr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+use serde_json::json;
+
+use crate::{Arguments, pattern::Pattern};
+
+/// The largest payload of a UDP datagram over IPv4.
+const LARGEST_BYTES: usize = 65_507;
+
+/// Bytes at the start of each datagram that say which it is.
+const NUMBER_BYTES: usize = 8;
+
+/// Sends every datagram back to where it came from.
+pub(crate) fn echo(address: &str) -> anyhow::Result<()> {
+    let socket = UdpSocket::bind(address)?;
+    println!("listening {}", socket.local_addr()?);
+    let mut buffer = vec![0; LARGEST_BYTES];
+    loop {
+        // A peer that is gone makes the kernel report its refusal here: no reason to end.
+        if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    }
+}
+
+/// Sends `--count` different datagrams of `--min` to `--max` bytes, `--interval-us` apart, and counts the echoes.
+pub(crate) fn check(arguments: &Arguments) -> anyhow::Result<()> {
+    let count: u64 = arguments.option("count", 500)?;
+    let (min, max) = (
+        arguments.option("min", 12)?,
+        arguments.option("max", 8_000)?,
+    );
+    if min < NUMBER_BYTES || max < min || max > LARGEST_BYTES {
+        bail!("sizes {min} to {max} are not within {NUMBER_BYTES} to {LARGEST_BYTES}");
+    }
+    let interval = Duration::from_micros(arguments.option("interval-us", 2_000)?);
+    let patience = Duration::from_millis(arguments.option("patience-ms", 2_000)?);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(arguments.position(1)?)?;
+
+    let datagram = |number: u64| {
+        // Every size between the two occurs, the smallest and the largest first.
+        let span = (max - min + 1) as u64;
+        let size = match number {
+            0 => min,
+            1 => max,
+            _ => min + (number.wrapping_mul(2_654_435_761) % span) as usize,
+        };
+        let mut bytes = vec![0; size];
+        Pattern::new(number).fill(&mut bytes[NUMBER_BYTES..]);
+        bytes[..NUMBER_BYTES].copy_from_slice(&number.to_be_bytes());
+        bytes
+    };
+    let mut tally = Tally::default();
+    let started = Instant::now();
+    for number in 0..count {
+        let due = started + interval * number as u32;
+        tally.receive_until(&socket, due, &datagram)?;
+        socket.send(&datagram(number))?;
+    }
+    let mut deadline = Instant::now() + patience;
+    while (tally.seen.len() as u64) < count && Instant::now() < deadline {
+        let before = tally.seen.len();
+        tally.receive_until(
+            &socket,
+            Instant::now() + Duration::from_millis(50),
+            &datagram,
+        )?;
+        if tally.seen.len() > before {
+            deadline = Instant::now() + patience;
+        }
+    }
+    println!(
+        "{}",
+        json!({ "sent": count, "received": tally.seen.len(), "lost": count - tally.seen.len() as u64,
+                "corrupt": tally.corrupt, "repeated": tally.repeated,
+                "ms": started.elapsed().as_millis() as u64 })
+    );
+    Ok(())
+}
+
+/// Sends one datagram and prints the answer, or null after `--secs`.
+pub(crate) fn say(arguments: &Arguments) -> anyhow::Result<()> {
+    let secs: f64 = arguments.option("secs", 1.0)?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(arguments.position(1)?)?;
+    socket.send(arguments.position(2)?.as_bytes())?;
+    socket.set_read_timeout(Some(Duration::from_secs_f64(secs)))?;
+    let mut buffer = vec![0; LARGEST_BYTES];
+    let answer = socket.recv(&mut buffer).ok();
+    let answer = answer.map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
+    println!("{}", json!({ "answer": answer }));
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tally {
+    seen: BTreeSet<u64>,
+    corrupt: u64,
+    repeated: u64,
+}
+
+impl Tally {
+    fn receive_until(
+        &mut self,
+        socket: &UdpSocket,
+        due: Instant,
+        datagram: &impl Fn(u64) -> Vec<u8>,
+    ) -> anyhow::Result<()> {
+        let mut buffer = vec![0; LARGEST_BYTES];
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            socket.set_read_timeout(Some(left))?;
+            match socket.recv(&mut buffer) {
+                Ok(length) => self.count(&buffer[..length], datagram),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn count(&mut self, bytes: &[u8], datagram: &impl Fn(u64) -> Vec<u8>) {
+        let number = bytes
+            .first_chunk()
+            .map(|number| u64::from_be_bytes(*number));
+        match number {
+            Some(number) if bytes == datagram(number) => {
+                if !self.seen.insert(number) {
+                    self.repeated += 1;
+                }
+            }
+            _ => self.corrupt += 1,
+        }
+    }
+}

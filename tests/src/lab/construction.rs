@@ -1,0 +1,263 @@
+//! How the machines of a lab are made: one `ip -batch` for the namespaces, one for the cables, then one shell in each
+//! machine, all at once.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    net::Ipv4Addr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    host::Host,
+    topology::{Home, HomeHosts, Lab, PUBLIC_GATEWAY, PUBLIC_ONE, PUBLIC_TWO, Plan, at},
+};
+use crate::process::Place;
+
+/// One machine being set up: what its shell is told.
+struct Machine {
+    host: Host,
+    ip: String,
+    nft: String,
+    sysctl: String,
+}
+
+pub(super) struct Construction<'a> {
+    prefix: &'a str,
+    folder: PathBuf,
+    /// Commands of one `ip -batch` that makes all namespaces and the cables between them.
+    cables: String,
+    machines: Vec<Machine>,
+}
+
+impl<'a> Construction<'a> {
+    pub(super) fn new(prefix: &'a str, folder: PathBuf) -> Self {
+        Self {
+            prefix,
+            folder,
+            cables: String::new(),
+            machines: Vec::new(),
+        }
+    }
+
+    /// Adds a machine and returns its index.
+    fn machine(&mut self, short: &str, address: Ipv4Addr) -> usize {
+        let netns = format!("{}-{short}", self.prefix);
+        let host = Host::new(short, Place::Namespace(netns), address, &self.folder);
+        self.machines.push(Machine {
+            host,
+            ip: "link set lo up\n".into(),
+            nft: String::new(),
+            sysctl: String::new(),
+        });
+        self.machines.len() - 1
+    }
+
+    fn netns(&self, machine: usize) -> &str {
+        self.machines[machine].host.netns()
+    }
+
+    fn ip(&mut self, machine: usize, line: &str) {
+        let ip = &mut self.machines[machine].ip;
+        ip.push_str(line.trim_end());
+        ip.push('\n');
+    }
+
+    fn cable(&mut self, (left, left_name): (usize, &str), (right, right_name): (usize, &str)) {
+        let line = format!(
+            "link add {left_name} netns {} type veth peer name {right_name} netns {}\n",
+            self.netns(left),
+            self.netns(right)
+        );
+        self.cables.push_str(&line);
+    }
+
+    fn interface(&mut self, machine: usize, name: &str, address: Ipv4Addr, len: u8) {
+        self.ip(machine, &format!("addr add {address}/{len} dev {name}"));
+        self.ip(machine, &format!("link set {name} up"));
+    }
+
+    pub(super) fn build(mut self, a: Home, b: Home, folder: TempDir) -> Lab {
+        let inet = self.machine("inet", PUBLIC_GATEWAY);
+        self.routes(inet);
+        let public = self.machine("pub", PUBLIC_ONE);
+        self.cable((public, "eth0"), (inet, "public"));
+        self.interface(inet, "public", PUBLIC_GATEWAY, 24);
+        self.interface(public, "eth0", PUBLIC_ONE, 24);
+        self.ip(public, &format!("addr add {PUBLIC_TWO}/24 dev eth0"));
+        self.ip(public, &format!("route add default via {PUBLIC_GATEWAY}"));
+        let homes = [
+            self.home(inet, &Plan::new(a, 0), ["home-a", "a", "a2", "ra", "ca"]),
+            self.home(inet, &Plan::new(b, 1), ["home-b", "b", "b2", "rb", "cb"]),
+        ];
+        self.realise();
+
+        let names = self
+            .machines
+            .iter()
+            .map(|machine| machine.host.netns().to_owned())
+            .collect();
+        let mut hosts: Vec<Option<Host>> = self
+            .machines
+            .into_iter()
+            .map(|machine| Some(machine.host))
+            .collect();
+        let mut take = |index: usize| hosts[index].take().expect("each machine is taken once");
+        Lab {
+            inet: take(inet),
+            public: take(public),
+            homes: homes.map(|home| HomeHosts {
+                router: take(home.router),
+                carrier: home.carrier.map(&mut take),
+                hosts: home.hosts.map(&mut take),
+            }),
+            names,
+            folder: Some(folder),
+        }
+    }
+
+    fn home(&mut self, inet: usize, plan: &Plan, names: [&str; 5]) -> HomeIndexes {
+        let [inet_port, first, second, router_name, carrier_name] = names;
+        let router = self.machine(router_name, plan.router_wan());
+        self.routes(router);
+        self.machines[router].nft = plan.home.nat.ruleset(plan.router_wan());
+        if let Some(idle) = plan.home.udp_timeout {
+            let secs = idle.as_secs();
+            self.machines[router].sysctl.push_str(&format!(
+                "echo {secs} > /proc/sys/net/netfilter/nf_conntrack_udp_timeout\n\
+                 echo {secs} > /proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream\n"
+            ));
+        }
+
+        let inet_side = at(plan.outside, 1);
+        let carrier = plan.home.carrier.map(|nat| {
+            let carrier = self.machine(carrier_name, plan.edge());
+            self.routes(carrier);
+            self.machines[carrier].nft = nat.ruleset(plan.edge());
+            self.cable((router, "wan"), (carrier, "lan"));
+            let gateway = at(plan.carrier_net, 1);
+            self.interface(carrier, "lan", gateway, 24);
+            self.interface(router, "wan", plan.router_wan(), 24);
+            self.ip(router, &format!("route add default via {gateway}"));
+            self.ip(carrier, &plan.route_to_lan());
+            carrier
+        });
+        let edge = carrier.unwrap_or(router);
+        self.cable((edge, "wan"), (inet, inet_port));
+        self.interface(inet, inet_port, inet_side, 25);
+        self.interface(edge, "wan", plan.edge(), 25);
+        self.ip(edge, &format!("route add default via {inet_side}"));
+        if carrier.is_none() {
+            self.ip(inet, &plan.route_to_lan());
+        }
+
+        self.ip(router, "link add lan type bridge");
+        let gateway = at(plan.lan_prefix, plan.lan_router);
+        self.interface(router, "lan", gateway, plan.lan_len);
+        let hosts = [(first, 0), (second, 1)].map(|(name, place)| {
+            let address = at(plan.lan_prefix, plan.lan_hosts[place]);
+            let host = self.machine(name, address);
+            let port = format!("port{place}");
+            self.cable((host, "eth0"), (router, &port));
+            self.ip(router, &format!("link set {port} master lan"));
+            self.ip(router, &format!("link set {port} up"));
+            self.interface(host, "eth0", address, plan.lan_len);
+            self.ip(host, &format!("route add default via {gateway}"));
+            host
+        });
+        HomeIndexes {
+            router,
+            carrier,
+            hosts,
+        }
+    }
+
+    /// Makes a machine forward packets.
+    fn routes(&mut self, machine: usize) {
+        self.machines[machine]
+            .sysctl
+            .push_str("echo 1 > /proc/sys/net/ipv4/ip_forward\n");
+    }
+
+    /// Lets the kernel make it: namespaces and cables first, then all machines at once.
+    fn realise(&self) {
+        let mut batch = String::new();
+        for machine in &self.machines {
+            writeln!(batch, "netns add {}", machine.host.netns()).expect("a String takes it");
+        }
+        let mut command = Command::new("ip");
+        finish(
+            feed(command.args(["-batch", "-"]), &batch),
+            "namespaces",
+            &batch,
+        );
+        let mut command = Command::new("ip");
+        finish(
+            feed(command.args(["-batch", "-"]), &self.cables),
+            "cables",
+            &self.cables,
+        );
+        let scripts: Vec<String> = self.machines.iter().map(Machine::script).collect();
+        let running: Vec<Child> = self
+            .machines
+            .iter()
+            .zip(&scripts)
+            .map(|(machine, script)| feed(&mut machine.host.command("sh"), script))
+            .collect();
+        for (child, script) in running.into_iter().zip(&scripts) {
+            finish(child, "a machine", script);
+        }
+    }
+}
+
+struct HomeIndexes {
+    router: usize,
+    carrier: Option<usize>,
+    hosts: [usize; 2],
+}
+
+impl Machine {
+    fn script(&self) -> String {
+        // No IPv6 unless a test asks for it; no reverse path filter, since homes are asymmetric by nature here;
+        // a low TTL must be answered however many checks expire.
+        format!(
+            "set -e\n\
+             for dir in all default; do\n\
+             echo 0 > /proc/sys/net/ipv4/conf/$dir/rp_filter\n\
+             [ ! -e /proc/sys/net/ipv6 ] || echo 1 > /proc/sys/net/ipv6/conf/$dir/disable_ipv6\n\
+             done\n\
+             {}\
+             ip -batch - <<'END'\n{}END\n\
+             nft -f - <<'END'\n{}END\n",
+            self.sysctl, self.ip, self.nft
+        )
+    }
+}
+
+fn feed(command: &mut Command, input: &str) -> Child {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ip and nsenter are installed");
+    let mut stdin = child.stdin.take().expect("standard input is a pipe");
+    stdin
+        .write_all(input.as_bytes())
+        .expect("the child reads its input");
+    child
+}
+
+fn finish(child: Child, what: &str, input: &str) {
+    let output = child
+        .wait_with_output()
+        .expect("the child can be waited for");
+    assert!(
+        output.status.success(),
+        "lab: {what} could not be made: {}\nfrom:\n{input}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

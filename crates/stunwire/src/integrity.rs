@@ -4,9 +4,11 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
-use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::hmac_sha1::HmacSha1;
 
 /// Length of the value of MESSAGE-INTEGRITY: HMAC-SHA1.
 pub(crate) const SHA1_LEN: usize = 20;
@@ -22,7 +24,7 @@ const SHA256_LEN_MIN: usize = 16;
 /// them with [`opaque_string`](crate::opaque_string) first.
 #[derive(Clone)]
 pub struct IntegrityKey {
-    sha1: Hmac<Sha1>,
+    sha1: HmacSha1,
     sha256: Hmac<Sha256>,
 }
 
@@ -53,21 +55,16 @@ impl IntegrityKey {
     /// Makes a key of raw bytes, for a short-term password that is not text.
     #[must_use]
     pub fn from_bytes(key: &[u8]) -> Self {
-        let any_length = "HMAC takes a key of any length";
+        let sha256 = Hmac::new_from_slice(key).expect("HMAC takes a key of any length");
         Self {
-            sha1: Hmac::new_from_slice(key).expect(any_length),
-            sha256: Hmac::new_from_slice(key).expect(any_length),
+            sha1: HmacSha1::new(key),
+            sha256,
         }
     }
 
     /// Returns the HMAC-SHA1 over one whole piece.
     pub(crate) fn sign_sha1(&self, message: &[u8]) -> [u8; SHA1_LEN] {
-        self.sha1
-            .clone()
-            .chain_update(message)
-            .finalize()
-            .into_bytes()
-            .into()
+        self.sha1.sign(message, &[])
     }
 
     /// Returns the HMAC-SHA256 over one whole piece.
@@ -82,12 +79,7 @@ impl IntegrityKey {
 
     /// Compares in constant time the HMAC-SHA1 over two pieces with `value`.
     pub(crate) fn verify_sha1(&self, header: &[u8], rest: &[u8], value: &[u8]) -> bool {
-        self.sha1
-            .clone()
-            .chain_update(header)
-            .chain_update(rest)
-            .verify_slice(value)
-            .is_ok()
+        self.sha1.sign(header, rest).ct_eq(value).into()
     }
 
     /// Compares in constant time the HMAC-SHA256 over two pieces with `value`, which may be truncated to 16 to

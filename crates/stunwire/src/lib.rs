@@ -58,6 +58,7 @@ mod builder;
 mod channel;
 mod error;
 mod fingerprint;
+mod hmac_sha1;
 mod integrity;
 mod message;
 mod method;

@@ -1,0 +1,312 @@
+//! The STUN server: Binding requests, with the NAT behaviour tests of RFC 5780 where there are two
+//! addresses, and old clients of RFC 3489.
+//!
+//! It keeps nothing. An answer goes to the address that asked, or to another port of it (RESPONSE-PORT), and
+//! is at most 116 bytes beside PADDING, of which it holds no more than the request did: there is nothing to
+//! gain from a forged source.
+
+use std::net::{IpAddr, SocketAddr};
+
+use stunwire::{
+    AttributeError, AttributeType, ChangeRequest, ChangedAddress, Class, EncodeError, ErrorCode,
+    FingerprintError, MappedAddress, Message, MessageBuilder, Method, Open, OtherAddress, Padding,
+    ResponseOrigin, ResponsePort, SourceAddress, UnknownAttributes, XorMappedAddress,
+};
+
+use super::answer::UNKNOWN_MAX;
+use super::config::ExternalAddresses;
+use crate::address::canonical;
+
+/// Two addresses times two ports (RFC 5780, section 2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindingAddresses {
+    /// The two local IP addresses, of one family.
+    pub ips: [IpAddr; 2],
+    /// The primary and the alternate port, open on both.
+    pub ports: [u16; 2],
+}
+
+impl BindingAddresses {
+    /// Returns the four sockets to open, the primary first.
+    #[must_use]
+    pub fn sockets(&self) -> [SocketAddr; 4] {
+        let [first, second] = self.ips;
+        let [primary, alternate] = self.ports;
+        [
+            (first, primary),
+            (first, alternate),
+            (second, primary),
+            (second, alternate),
+        ]
+        .map(SocketAddr::from)
+    }
+
+    /// Finds a socket by its address.
+    fn find(&self, local: SocketAddr) -> Option<Place> {
+        let ip = self.ips.iter().position(|ip| *ip == local.ip())?;
+        let port = self.ports.iter().position(|port| *port == local.port())?;
+        Some(Place {
+            second_ip: ip == 1,
+            second_port: port == 1,
+        })
+    }
+
+    fn address(&self, place: Place) -> SocketAddr {
+        let [first, second] = self.ips;
+        let [primary, alternate] = self.ports;
+        let ip = if place.second_ip { second } else { first };
+        let port = if place.second_port {
+            alternate
+        } else {
+            primary
+        };
+        SocketAddr::new(ip, port)
+    }
+}
+
+/// One of the four.
+#[derive(Clone, Copy)]
+struct Place {
+    second_ip: bool,
+    second_port: bool,
+}
+
+impl Place {
+    const fn changed(self, change: ChangeRequest) -> Self {
+        Self {
+            second_ip: self.second_ip != change.ip,
+            second_port: self.second_port != change.port,
+        }
+    }
+}
+
+/// An answer and the way it must take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindingResponse {
+    /// The local address to send from: the one the request came to, or another of the four.
+    pub source: SocketAddr,
+    /// Where to.
+    pub destination: SocketAddr,
+    /// What.
+    pub payload: Vec<u8>,
+}
+
+/// Answers Binding requests; a pure function with two settings.
+#[derive(Clone, Debug, Default)]
+pub struct BindingResponder {
+    alternates: Option<BindingAddresses>,
+    external: ExternalAddresses,
+}
+
+/// What an answer says.
+enum Verdict {
+    Mapped {
+        origin: Option<SocketAddr>,
+        other: Option<SocketAddr>,
+        padding: usize,
+    },
+    Refused(u16),
+    NotUnderstood(Vec<AttributeType>),
+}
+
+impl BindingResponder {
+    /// Makes a responder. Without `alternates` it offers no NAT behaviour tests: CHANGE-REQUEST is answered
+    /// with 420, and there is no OTHER-ADDRESS. `external` says how local addresses are known to the world.
+    #[must_use]
+    pub const fn new(alternates: Option<BindingAddresses>, external: ExternalAddresses) -> Self {
+        Self {
+            alternates,
+            external,
+        }
+    }
+
+    /// Answers a request that came to the local address `received_at` (on a wildcard socket the packet's
+    /// destination) from `from`. `None` when it is not a Binding request; then it is somebody else's.
+    #[must_use]
+    pub fn respond(
+        &self,
+        request: &[u8],
+        received_at: SocketAddr,
+        from: SocketAddr,
+    ) -> Option<BindingResponse> {
+        let message = decode(request)?;
+        let received_at = canonical(received_at);
+        let place = self
+            .alternates
+            .as_ref()
+            .and_then(|addresses| addresses.find(received_at));
+        Some(self.answer(&message, received_at, place, from, message.read().ok()))
+    }
+
+    /// Answers a request that came on a stream, on which nothing can come from another address.
+    #[must_use]
+    pub fn respond_on_stream(&self, request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+        let message = decode(request)?;
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Some(self.answer(&message, nowhere, None, from, None).payload)
+    }
+
+    fn answer(
+        &self,
+        message: &Message<'_>,
+        received_at: SocketAddr,
+        place: Option<Place>,
+        from: SocketAddr,
+        response_port: Option<ResponsePort>,
+    ) -> BindingResponse {
+        let change = message.read::<ChangeRequest>();
+        let mut source = received_at;
+        let mut destination = from;
+        let verdict = refusal(message, place.is_some()).unwrap_or_else(|| {
+            if let (Some(addresses), Some(place), Ok(change)) = (&self.alternates, place, change) {
+                source = addresses.address(place.changed(change));
+            }
+            if let Some(ResponsePort(port)) = response_port {
+                destination.set_port(port);
+            }
+            Verdict::Mapped {
+                origin: self.advertised(source),
+                other: self.other_address(place),
+                padding: message
+                    .read::<Padding<'_>>()
+                    .map_or(0, |padding| padding.0.len()),
+            }
+        });
+        let payload = encode(message, &verdict, canonical(from)).unwrap_or_default();
+        BindingResponse {
+            source,
+            destination,
+            payload,
+        }
+    }
+
+    fn advertised(&self, local: SocketAddr) -> Option<SocketAddr> {
+        let ip = self.external.advertised(local.ip())?;
+        Some(SocketAddr::new(ip, local.port()))
+    }
+
+    /// Where an answer would come from with both changes asked for (RFC 5780, section 7.4).
+    fn other_address(&self, place: Option<Place>) -> Option<SocketAddr> {
+        let both = ChangeRequest {
+            ip: true,
+            port: true,
+        };
+        let addresses = self.alternates.as_ref()?;
+        self.advertised(addresses.address(place?.changed(both)))
+    }
+}
+
+fn decode(request: &[u8]) -> Option<Message<'_>> {
+    let message = Message::decode(request).ok()?;
+    let is_binding = message.class() == Class::Request && message.method() == Method::BINDING;
+    let is_damaged = matches!(
+        message.verify_fingerprint(),
+        Err(FingerprintError::Mismatch)
+    );
+    (is_binding && !is_damaged).then_some(message)
+}
+
+/// Says what is wrong with a request, if anything.
+fn refusal(message: &Message<'_>, has_alternates: bool) -> Option<Verdict> {
+    // Credentials are understood and not asked for; ICE's PRIORITY comes with checks that went astray.
+    let mut known = vec![
+        AttributeType::USERNAME,
+        AttributeType::REALM,
+        AttributeType::NONCE,
+        AttributeType::PADDING,
+        AttributeType::RESPONSE_PORT,
+        AttributeType::PRIORITY,
+    ];
+    if has_alternates {
+        known.push(AttributeType::CHANGE_REQUEST);
+    }
+    let unknown: Vec<_> = message.unknown_required(&known).take(UNKNOWN_MAX).collect();
+    if !unknown.is_empty() {
+        return Some(Verdict::NotUnderstood(unknown));
+    }
+    let change_is_bad = matches!(
+        message.read::<ChangeRequest>(),
+        Err(AttributeError::Malformed { .. })
+    );
+    let port_is_bad = match message.read::<ResponsePort>() {
+        Ok(ResponsePort(port)) => port == 0,
+        Err(AttributeError::Missing(_)) => false,
+        Err(_) => true,
+    };
+    // RFC 5780, section 6.1: a padded answer goes nowhere but to who asked.
+    let both =
+        message.contains(AttributeType::PADDING) && message.contains(AttributeType::RESPONSE_PORT);
+    (change_is_bad || port_is_bad || both).then_some(Verdict::Refused(ErrorCode::BAD_REQUEST))
+}
+
+fn encode(
+    message: &Message<'_>,
+    verdict: &Verdict,
+    reflexive: SocketAddr,
+) -> Result<Vec<u8>, EncodeError> {
+    let mut buffer = vec![0; 256 + message.as_bytes().len()];
+    let class = match verdict {
+        Verdict::Mapped { .. } => Class::SuccessResponse,
+        Verdict::Refused(_) | Verdict::NotUnderstood(_) => Class::ErrorResponse,
+    };
+    let builder = MessageBuilder::answer(&mut buffer, message, class)?;
+    let builder = match verdict {
+        Verdict::Refused(code) => builder.attribute(&ErrorCode {
+            code: *code,
+            reason: "Bad Request",
+        })?,
+        Verdict::NotUnderstood(kinds) => builder
+            .attribute(&ErrorCode {
+                code: ErrorCode::UNKNOWN_ATTRIBUTE,
+                reason: "",
+            })?
+            .attribute(&UnknownAttributes::new(kinds))?,
+        Verdict::Mapped { origin, other, .. } if !message.has_cookie() => {
+            addresses_of_3489(builder, reflexive, *origin, *other)?
+        }
+        Verdict::Mapped {
+            origin,
+            other,
+            padding,
+        } => {
+            let mut builder = builder.attribute(&XorMappedAddress(reflexive))?;
+            if let Some(other) = other {
+                // MAPPED-ADDRESS beside it shows a gateway that rewrites addresses in payloads.
+                builder = builder
+                    .attribute(&MappedAddress(reflexive))?
+                    .attribute(&OtherAddress(*other))?;
+            }
+            if let Some(origin) = origin {
+                builder = builder.attribute(&ResponseOrigin(*origin))?;
+            }
+            if *padding > 0 {
+                builder = builder.attribute(&Padding(&vec![0; *padding]))?;
+            }
+            builder
+        }
+    };
+    let fingerprinted = message.contains(AttributeType::FINGERPRINT);
+    Ok(if fingerprinted {
+        builder.fingerprint()?.finish()
+    } else {
+        builder.finish()
+    }
+    .to_vec())
+}
+
+/// RFC 3489, section 8.1: nothing is hidden, and both addresses of the server have other names.
+fn addresses_of_3489(
+    builder: MessageBuilder<'_, Open>,
+    reflexive: SocketAddr,
+    origin: Option<SocketAddr>,
+    other: Option<SocketAddr>,
+) -> Result<MessageBuilder<'_, Open>, EncodeError> {
+    let mut builder = builder.attribute(&MappedAddress(reflexive))?;
+    if let Some(origin) = origin {
+        builder = builder.attribute(&SourceAddress(origin))?;
+    }
+    if let Some(other) = other {
+        builder = builder.attribute(&ChangedAddress(other))?;
+    }
+    Ok(builder)
+}

@@ -121,7 +121,7 @@ impl ExternalAddresses {
 }
 
 /// What one client, one address and all together may hold. With everything used one allocation takes about
-/// 20 KiB (see `allocations`), so the defaults bound the server's memory at 320 MiB; a usual allocation with
+/// 25 KiB (see `allocations`), so the defaults bound the server's memory at 400 MiB; a usual allocation with
 /// two peers takes about 1 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Quotas {

@@ -1,7 +1,7 @@
 //! A command's end of the control socket.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -87,10 +87,14 @@ pub enum RequestError {
 /// [`FindError`] when there is none or more than one.
 pub fn find(role: &str, state_dir: Option<&Path>) -> Result<PathBuf, FindError> {
     let state_dir = state_dir.map(Path::to_owned).or_else(default_directory);
-    let directories: Vec<_> = [runtime_directory(), state_dir]
+    let mut directories: Vec<_> = [runtime_directory(), state_dir]
         .into_iter()
         .flatten()
         .collect();
+    // They may be one, and a program is not to be counted twice.
+    directories.dedup_by_key(|directory| {
+        fs::canonicalize(&*directory).unwrap_or_else(|_| directory.clone())
+    });
     let mut sockets = Vec::new();
     for directory in &directories {
         let found = candidates(directory, role).map_err(|source| FindError::Unreadable {

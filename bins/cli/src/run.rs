@@ -1,0 +1,70 @@
+//! Runs the program until a signal ends it.
+
+use anyhow::Context;
+use mapping_core::{
+    Side,
+    config::{ClientConfig, ServerConfig},
+};
+use stunfwd::{Client, RunError, RunOptions, Server, signals::StopSignals};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{args::Args, config_file, failure::Failure, logging};
+
+/// Threads beside the one that moves the data: signaling and control are seldom busy.
+const WORKER_THREADS: usize = 2;
+
+enum Config {
+    Client(ClientConfig),
+    Server(ServerConfig),
+}
+
+/// Reads the configuration, starts the program and waits for its end.
+pub(crate) fn run(side: Side, args: &Args) -> Result<(), Failure> {
+    let config = load(side, args)?;
+    logging::start(args.log, args.log_format)?;
+    let options = RunOptions {
+        config_file: args.config.clone(),
+        control: args.control.clone(),
+        state_dir: args.state_dir.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .context("no runtime can be started")
+        .map_err(Failure::other)?;
+    runtime.block_on(run_until_signal(config, options))
+}
+
+fn load(side: Side, args: &Args) -> Result<Config, Failure> {
+    let file = args.config.as_path();
+    let text = config_file::read(file).map_err(Failure::usage)?;
+    match side {
+        Side::Ingress => ClientConfig::parse(file, &text).map(Config::Client),
+        Side::Egress => ServerConfig::parse(file, &text).map(Config::Server),
+    }
+    .map_err(Failure::usage)
+}
+
+async fn run_until_signal(config: Config, options: RunOptions) -> Result<(), Failure> {
+    let mut signals = StopSignals::register()
+        .context("the stop signals cannot be taken over")
+        .map_err(Failure::other)?;
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        let name = signals.next().await;
+        info!("stopping on {name}");
+        stop.cancel();
+        // Whoever asks twice does not want to wait for a clean end.
+        let name = signals.next().await;
+        info!("stopping at once on a second {name}");
+        std::process::exit(1);
+    });
+    let ended: Result<(), RunError> = match config {
+        Config::Client(config) => Client::run(config, options, shutdown).await,
+        Config::Server(config) => Server::run(config, options, shutdown).await,
+    };
+    ended.map_err(|error| Failure::new(error.exit_code(), error))
+}

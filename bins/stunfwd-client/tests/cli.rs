@@ -1,0 +1,321 @@
+//! The command line of `stunfwd-client` as a user meets it: exit status, standard output, messages.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command as Process, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use assert_cmd::Command;
+
+#[test]
+fn help_and_version_are_answered_on_standard_output() {
+    let home = home();
+    let (code, help, _) = run(home.path(), &["--help"]);
+    assert_eq!(code, 0);
+    for word in [
+        "--config <FILE>",
+        "--control",
+        "--state-dir",
+        "--log",
+        "--log-format",
+        "status",
+        "completions",
+    ] {
+        assert!(help.contains(word), "{word} is missing in {help}");
+    }
+    for later in ["check", "map", "netcheck", "peers", "room", "--watch"] {
+        assert!(!help.contains(&format!(" {later}")), "{later} is in {help}");
+    }
+    let (code, help, _) = run(home.path(), &["status", "--help"]);
+    assert!(
+        code == 0 && help.contains("--json") && !help.contains("--watch"),
+        "{help}"
+    );
+    let (code, version, _) = run(home.path(), &["--version"]);
+    assert_eq!(
+        (code, version),
+        (0, format!("stunfwd-client {}\n", env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[test]
+fn bad_usage_ends_with_2() {
+    let home = home();
+    for line in [
+        &["--colour"][..],
+        &["dance"],
+        &["--config"],
+        &["--log", "loud"],
+        &["--log-format", "xml"],
+        &["status", "--config", "config.yml"],
+        &["completions", "cmd.exe"],
+        &["completions"],
+    ] {
+        let (code, output, message) = run(home.path(), line);
+        assert_eq!((code, output.as_str()), (2, ""), "{line:?}: {message}");
+        assert!(message.starts_with("error: "), "{line:?}: {message}");
+    }
+}
+
+#[test]
+fn words_of_later_versions_are_refused_as_such() {
+    let home = home();
+    for (line, word) in [
+        (&["check", "--config", "config.yml"][..], "check"),
+        (&["map", "add", "tcp:1:1"], "map"),
+        (&["netcheck", "--json"], "netcheck"),
+        (&["peers"], "peers"),
+        (&["room"], "room"),
+        (&["status", "--watch"], "--watch"),
+        (&["status", "--json", "--watch"], "--watch"),
+    ] {
+        let (code, _, message) = run(home.path(), line);
+        assert_eq!(code, 2, "{line:?}");
+        assert_eq!(
+            message,
+            format!("error: `{word}` is not yet in this version\n")
+        );
+    }
+}
+
+#[test]
+fn completions_are_for_this_program() {
+    let home = home();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (code, script, _) = run(home.path(), &["completions", shell]);
+        assert_eq!(code, 0);
+        assert!(
+            script.contains("stunfwd-client") && script.contains("status"),
+            "{shell}"
+        );
+        assert!(!script.contains("netcheck"), "{shell}");
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_named_with_what_to_do() {
+    let home = home();
+    let (code, _, message) = run(home.path(), &[]);
+    assert_eq!(code, 2);
+    assert!(
+        message.starts_with("error: config.yml: there is no such file in "),
+        "{message}"
+    );
+    assert!(
+        message.ends_with(
+            "write one with roomId and signalingUrl, or name another with --config FILE\n"
+        )
+    );
+    let (code, _, message) = run(home.path(), &["--config", "."]);
+    assert_eq!(code, 2);
+    assert!(
+        message.starts_with("error: .: cannot be read: "),
+        "{message}"
+    );
+    fs::write(home.path().join("latin1.yml"), b"roomId: \xfcn\xef").unwrap();
+    let (code, _, message) = run(home.path(), &["--config", "latin1.yml"]);
+    assert_eq!(
+        (code, message.as_str()),
+        (
+            2,
+            "error: latin1.yml: is not text in UTF-8: save it in that encoding\n"
+        )
+    );
+}
+
+#[test]
+fn all_problems_of_a_configuration_are_told_and_nothing_is_started() {
+    let home = home();
+    let text = "mode: server\nroomid: hunter2\nsignalingUrl: http://127.0.0.1:1\nmappings:\n  - udp:70000:80\n";
+    fs::write(home.path().join("config.yml"), text).unwrap();
+    let (code, _, message) = run(home.path(), &["--state-dir", "state"]);
+    assert_eq!(code, 2);
+    assert_eq!(
+        message,
+        "error: config.yml:1: mode: `server`: this is stunfwd-client: use stunfwd-server, or write `mode: client`\n\
+         config.yml:2: roomid: is not a known key: did you mean `roomId`?\n\
+         config.yml:5: mappings[0]: `udp:70000:80`: port 70000 is above 65535\n\
+         config.yml: roomId: is missing: write the secret text that both sides share\n"
+    );
+    assert!(!home.path().join("state").exists());
+}
+
+#[test]
+fn a_bad_rust_log_is_a_bad_configuration() {
+    let home = home();
+    config(home.path(), "config.yml");
+    let mut command = command(home.path());
+    let output = command.env("RUST_LOG", "stunfwd=loud").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.starts_with("error: RUST_LOG: `stunfwd=loud`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn status_without_a_program_ends_with_1() {
+    let home = home();
+    let (code, output, message) = run(home.path(), &["status"]);
+    assert_eq!((code, output.as_str()), (1, ""));
+    assert!(
+        message.starts_with("error: no stunfwd-client is running (looked in "),
+        "{message}"
+    );
+    let (code, _, message) = run(
+        home.path(),
+        &["status", "--json", "--control", "absent.sock"],
+    );
+    assert_eq!(code, 1);
+    assert!(
+        message.starts_with("error: no program answers at absent.sock: "),
+        "{message}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_running_program_is_found_answers_and_stops_cleanly() {
+    let home = home();
+    config(home.path(), "config.yml");
+    let mut first = Running::start(home.path(), "config.yml");
+    let status = first.wait_for_status(&[]);
+    assert!(status.contains(r#""role":"client""#), "{status}");
+    assert!(status.contains(r#""state":"waiting""#), "{status}");
+    assert!(
+        status.contains("127.0.0.1:1"),
+        "says what it waits for: {status}"
+    );
+    assert!(!status.contains("hunter2"), "{status}");
+    let (code, table, _) = run(home.path(), &["status"]);
+    assert!(code == 0 && table.starts_with("stunfwd-client "), "{table}");
+
+    config(home.path(), "other.yml");
+    let mut second = Running::start(home.path(), "other.yml");
+    let several = || Some(run(home.path(), &["status"])).filter(|(code, ..)| *code == 2);
+    let (_, _, message) = until(several).expect("the second program is found");
+    assert!(
+        message.contains("2 programs are running, choose one with --control:"),
+        "{message}"
+    );
+    let socket = message
+        .lines()
+        .find(|line| line.ends_with(".sock"))
+        .unwrap()
+        .trim();
+    let chosen = second.wait_for_status(&["--control", socket]);
+    assert!(chosen.contains(r#""role":"client""#));
+
+    assert_eq!(second.stop("TERM"), Some(0));
+    assert_eq!(first.stop("INT"), Some(0));
+    assert_eq!(
+        run(home.path(), &["status"]).0,
+        1,
+        "no socket is left behind"
+    );
+}
+
+/// A program in the background; killed when the test ends early.
+struct Running<'a> {
+    home: &'a Path,
+    child: Child,
+}
+
+impl<'a> Running<'a> {
+    fn start(home: &'a Path, config: &str) -> Self {
+        let mut process = Process::new(env!("CARGO_BIN_EXE_stunfwd-client"));
+        process
+            .args(["--config", config])
+            .current_dir(home)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        environment(home, |name, value| {
+            process.env(name, value);
+        });
+        Self {
+            home,
+            child: process.spawn().unwrap(),
+        }
+    }
+
+    fn wait_for_status(&mut self, more: &[&str]) -> String {
+        let arguments = [&["status", "--json"], more].concat();
+        let answer = until(|| {
+            let (code, output, message) = run(self.home, &arguments);
+            assert_eq!(self.child.try_wait().unwrap(), None, "it ended: {message}");
+            (code == 0).then_some(output)
+        });
+        answer.expect("the program answers")
+    }
+
+    fn stop(&mut self, signal: &str) -> Option<i32> {
+        let kill = Process::new("kill")
+            .args(["-s", signal, &self.child.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Tries for 20 s: a loaded machine starts programs slowly.
+fn until<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..400).find_map(|_| {
+        let done = attempt();
+        if done.is_none() {
+            sleep(Duration::from_millis(50));
+        }
+        done
+    })
+}
+
+fn home() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn config(home: &Path, name: &str) {
+    // Nobody listens on port 1, so it waits for signaling.
+    let text = "roomId: hunter2\nsignalingUrl: http://127.0.0.1:1\nstunServer: 127.0.0.1:1\n";
+    fs::write(home.join(name), text).unwrap();
+}
+
+fn command(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stunfwd-client"));
+    command.current_dir(home);
+    environment(home, |name, value| {
+        command.env(name, value);
+    });
+    command
+}
+
+/// Keeps a test apart from the user's own programs and settings.
+fn environment(home: &Path, mut set: impl FnMut(&str, &str)) {
+    let home = home.to_str().unwrap();
+    set("HOME", home);
+    set("XDG_RUNTIME_DIR", home);
+    set("XDG_STATE_HOME", home);
+    set("RUST_LOG", "");
+    set("RUST_BACKTRACE", "0");
+}
+
+fn run(home: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = command(home).args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}

@@ -10,6 +10,15 @@ pub enum Transport {
     Tcp,
 }
 
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
 /// Returns how many bytes bring `len` to a multiple of four.
 pub(crate) const fn padding(len: usize) -> usize {
     (4 - len % 4) % 4

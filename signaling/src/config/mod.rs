@@ -1,0 +1,190 @@
+//! What the operator wants: options from the command line and from a file, checked together.
+
+mod file;
+mod resolve;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use mapping_core::Secret;
+
+/// The option keys, as on the command line without the dashes and in the file.
+pub const KEYS: &[&str] = &[
+    "listen",
+    "stun",
+    "external-ip",
+    "relay-ports",
+    "relay-allow",
+    "turn-secret",
+    "no-relay",
+    "store",
+    "access-token",
+    "log",
+    "log-format",
+];
+/// Keys of later versions: named, so that whoever tries them learns more than that they are unknown.
+pub const LATER_KEYS: &[&str] = &["turn-url", "tls-cert", "tls-key", "metrics"];
+
+/// Everything that `stunfwd-signaling` can be told, checked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where the HTTP API listens; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Where STUN and TURN listen, over UDP and TCP: one address, or two for RFC 5780, of one family and
+    /// with the same port, the primary first.
+    pub stun: Vec<SocketAddr>,
+    /// The address that is advertised when this machine is behind a one-to-one NAT.
+    pub external_ip: Option<IpAddr>,
+    /// Whether TURN is offered.
+    pub relay: bool,
+    /// The ports that allocations are given.
+    pub relay_ports: RangeInclusive<u16>,
+    /// Peers that may be relayed to although they are private.
+    pub relay_allow: Vec<IpNet>,
+    /// The secret of the time-limited credentials; random when absent.
+    pub turn_secret: Option<Secret>,
+    /// What every request must bear; everybody is served when absent.
+    pub access_token: Option<Secret>,
+    /// The level of the log, as in `RUST_LOG`.
+    pub log: Option<String>,
+    /// Whether log lines are JSON.
+    pub log_json: bool,
+}
+
+impl Default for Config {
+    /// The defaults of CONTRACT.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            stun: vec![SocketAddr::from(([0, 0, 0, 0], 3478))],
+            external_ip: None,
+            relay: true,
+            relay_ports: 49152..=65535,
+            relay_allow: Vec::new(),
+            turn_secret: None,
+            access_token: None,
+            log: None,
+            log_json: false,
+        }
+    }
+}
+
+/// Options as they were written, not yet checked.
+#[derive(Clone, Debug, Default)]
+pub struct Settings(Vec<Setting>);
+
+#[derive(Clone)]
+struct Setting {
+    key: &'static str,
+    value: String,
+    source: Source,
+}
+
+/// Where an option stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Flag,
+    File { file: String, line: usize },
+}
+
+impl Settings {
+    /// Adds an option from the command line; `key` is one of [`KEYS`] or [`LATER_KEYS`].
+    pub fn flag(&mut self, key: &'static str, value: impl Into<String>) {
+        self.0.push(Setting {
+            key,
+            value: value.into(),
+            source: Source::Flag,
+        });
+    }
+
+    /// Reads a file, YAML or (with the ending `.json`) JSON, of at most 64 KiB.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds unknown keys or values of a wrong kind.
+    pub fn read_file(path: &std::path::Path) -> Result<Self, ConfigError> {
+        file::read(path)
+    }
+
+    /// Puts `over` above this: a key that it names counts as it says, lists included.
+    #[must_use]
+    pub fn overlaid_with(mut self, over: Self) -> Self {
+        self.0
+            .retain(|setting| !over.0.iter().any(|other| other.key == setting.key));
+        self.0.extend(over.0);
+        self
+    }
+
+    /// Checks everything together.
+    ///
+    /// # Errors
+    /// With every problem at once.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        resolve::resolve(&self.0)
+    }
+}
+
+/// Secrets among the values are never printed.
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setting")
+            .field("key", &self.key)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// One line each: where, which key, which value, and what would be right.
+    pub problems: Vec<String>,
+}
+
+impl ConfigError {
+    fn one(problem: String) -> Self {
+        Self {
+            problems: vec![problem],
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Returns the known key nearest to a mistyped one.
+fn nearest_key(typed: &str) -> Option<&'static str> {
+    let typed = typed.to_lowercase().replace('_', "-");
+    KEYS.iter()
+        .map(|&key| {
+            (
+                edit_distance(&typed, &key.replace('-', "")).min(edit_distance(&typed, key)),
+                key,
+            )
+        })
+        .min()
+        .filter(|&(distance, key)| distance <= key.len().div_ceil(3))
+        .map(|(_, key)| key)
+}
+
+/// Levenshtein's distance, for keys of a dozen letters.
+fn edit_distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in other.iter().enumerate() {
+            let substituted = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}

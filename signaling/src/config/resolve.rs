@@ -1,0 +1,287 @@
+//! From options as written to options as meant.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use mapping_core::Secret;
+
+use super::{Config, ConfigError, LATER_KEYS, Setting, Source};
+
+pub(super) fn resolve(settings: &[Setting]) -> Result<Config, ConfigError> {
+    let mut resolver = Resolver {
+        settings,
+        problems: Vec::new(),
+    };
+    let config = resolver.resolve();
+    if resolver.problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError {
+            problems: resolver.problems,
+        })
+    }
+}
+
+struct Resolver<'a> {
+    settings: &'a [Setting],
+    problems: Vec<String>,
+}
+
+impl Resolver<'_> {
+    fn resolve(&mut self) -> Config {
+        for setting in self
+            .settings
+            .iter()
+            .filter(|setting| LATER_KEYS.contains(&setting.key))
+        {
+            self.problem(setting, "not yet in this version");
+        }
+        let defaults = Config::default();
+        let stun = self.stun(&defaults);
+        self.store();
+        Config {
+            listen: self
+                .one(
+                    "listen",
+                    "must be an address and a port such as 0.0.0.0:8080",
+                    parse,
+                )
+                .unwrap_or(defaults.listen),
+            stun,
+            external_ip: self.one("external-ip", "must be an IP address", |text| {
+                parse(text).filter(|ip: &IpAddr| !ip.is_unspecified())
+            }),
+            relay: !self
+                .one("no-relay", "must be true or false", parse::<bool>)
+                .unwrap_or(false),
+            relay_ports: self
+                .one(
+                    "relay-ports",
+                    "must be LO-HI with 1 ≤ LO ≤ HI ≤ 65535",
+                    parse_ports,
+                )
+                .unwrap_or(defaults.relay_ports),
+            relay_allow: self.all(
+                "relay-allow",
+                "must be an address or a network such as 10.1.0.0/16",
+                parse_net,
+            ),
+            turn_secret: self.secret("turn-secret"),
+            access_token: self.secret("access-token"),
+            log: self.one("log", "must be a level such as info", |text| {
+                (!text.is_empty()).then(|| text.to_owned())
+            }),
+            log_json: self
+                .one("log-format", "must be text or json", |text| match text {
+                    "text" => Some(false),
+                    "json" => Some(true),
+                    _ => None,
+                })
+                .unwrap_or(false),
+        }
+    }
+
+    fn stun(&mut self, defaults: &Config) -> Vec<SocketAddr> {
+        let wrong = "must be an address and a port such as 0.0.0.0:3478";
+        let stun: Vec<SocketAddr> = self.all("stun", wrong, parse);
+        let settings = self.settings;
+        let Some(last) = settings.iter().rfind(|setting| setting.key == "stun") else {
+            return defaults.stun.clone();
+        };
+        match stun.as_slice() {
+            [] | [_] => {}
+            [one, two] => {
+                if one.ip().is_unspecified() || two.ip().is_unspecified() || one.ip() == two.ip() {
+                    self.problem(last, "two addresses must have two different IP addresses");
+                } else if one.is_ipv4() != two.is_ipv4() || one.port() != two.port() {
+                    self.problem(
+                        last,
+                        "two addresses must be of one family and have the same port",
+                    );
+                } else if one.port() == u16::MAX {
+                    self.problem(last, "the port after it must exist as the alternate port");
+                }
+            }
+            _ => self.problem(last, "one or two addresses can be given"),
+        }
+        stun
+    }
+
+    fn store(&mut self) {
+        let settings = self.settings;
+        for setting in settings.iter().filter(|setting| setting.key == "store") {
+            if setting.value.starts_with("redis:") || setting.value.starts_with("rediss:") {
+                self.problem(setting, "not yet in this version");
+            } else if setting.value != "memory" {
+                self.problem(setting, "must be memory");
+            }
+        }
+    }
+
+    /// A secret's value is never part of a message.
+    fn secret(&mut self, key: &'static str) -> Option<Secret> {
+        let settings = self.settings;
+        let setting = settings.iter().rfind(|setting| setting.key == key)?;
+        let printable = setting
+            .value
+            .bytes()
+            .all(|byte| (0x21..0x7f).contains(&byte));
+        if setting.value.is_empty() || !printable {
+            let place = setting.place();
+            self.problems
+                .push(format!("{place}: must be printable ASCII without spaces"));
+        }
+        Some(Secret::new(setting.value.clone()))
+    }
+
+    fn one<T>(
+        &mut self,
+        key: &'static str,
+        wrong: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let settings = self.settings;
+        let mut given = settings.iter().filter(|setting| setting.key == key);
+        let setting = given.next()?;
+        if let Some(second) = given.next() {
+            self.problem(second, "can be given once");
+        }
+        let parsed = parse(&setting.value);
+        if parsed.is_none() {
+            self.problem(setting, wrong);
+        }
+        parsed
+    }
+
+    fn all<T>(
+        &mut self,
+        key: &'static str,
+        wrong: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
+        let settings = self.settings;
+        let mut all = Vec::new();
+        for setting in settings.iter().filter(|setting| setting.key == key) {
+            match parse(&setting.value) {
+                Some(value) => all.push(value),
+                None => self.problem(setting, wrong),
+            }
+        }
+        all
+    }
+
+    fn problem(&mut self, setting: &Setting, wrong: &str) {
+        let Setting { key, value, source } = setting;
+        self.problems.push(match source {
+            Source::Flag => format!("--{key} `{value}`: {wrong}"),
+            Source::File { file, line } => format!("{file}:{line}: `{key}: {value}`: {wrong}"),
+        });
+    }
+}
+
+impl Setting {
+    fn place(&self) -> String {
+        match &self.source {
+            Source::Flag => format!("--{}", self.key),
+            Source::File { file, line } => format!("{file}:{line}: `{}`", self.key),
+        }
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn parse_net(text: &str) -> Option<IpNet> {
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+fn parse_ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (low, high) = text.split_once('-')?;
+    let (low, high): (u16, u16) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+    (low >= 1 && low <= high).then_some(low..=high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+
+    fn flags(flags: &[(&'static str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        for (key, value) in flags {
+            settings.flag(key, *value);
+        }
+        settings
+    }
+
+    fn problems(given: &[(&'static str, &str)]) -> Vec<String> {
+        flags(given)
+            .resolve()
+            .map_or_else(|error| error.problems, |_| Vec::new())
+    }
+
+    #[test]
+    fn nothing_said_gives_the_defaults_of_the_contract() {
+        let config = Settings::default().resolve().unwrap();
+        assert_eq!(config.listen, "0.0.0.0:8080".parse().unwrap());
+        assert_eq!(config.stun, ["0.0.0.0:3478".parse().unwrap()]);
+        assert_eq!(config.relay_ports, 49152..=65535);
+        assert!(config.relay && config.access_token.is_none());
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let found = problems(&[
+            ("listen", "8080"),
+            ("relay-ports", "9-1"),
+            ("relay-allow", "10.0.0.0/8"),
+            ("relay-allow", "home"),
+            ("log-format", "xml"),
+        ]);
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert!(
+            found.contains(
+                &"--relay-ports `9-1`: must be LO-HI with 1 ≤ LO ≤ HI ≤ 65535".to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn later_options_say_that_they_are_later() {
+        for (key, value) in [
+            ("turn-url", "turn:x"),
+            ("tls-cert", "x.pem"),
+            ("metrics", "127.0.0.1:9"),
+            ("store", "redis://h"),
+        ] {
+            assert_eq!(
+                problems(&[(key, value)]),
+                [format!("--{key} `{value}`: not yet in this version")]
+            );
+        }
+    }
+
+    #[test]
+    fn two_stun_addresses_must_fit_together() {
+        let fits = |one, two| problems(&[("stun", one), ("stun", two)]).is_empty();
+        assert!(fits("192.0.2.1:3478", "192.0.2.2:3478"));
+        assert!(!fits("192.0.2.1:3478", "192.0.2.1:3479"), "one IP address");
+        assert!(!fits("0.0.0.0:3478", "192.0.2.2:3478"), "a wildcard");
+        assert!(
+            !fits("192.0.2.1:3478", "[2001:db8::1]:3478"),
+            "two families"
+        );
+        assert!(!fits("192.0.2.1:3478", "192.0.2.2:3480"), "two ports");
+    }
+
+    #[test]
+    fn a_wrong_secret_is_not_repeated() {
+        assert_eq!(
+            problems(&[("access-token", "hunter two")]),
+            ["--access-token: must be printable ASCII without spaces"]
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! What `/v1/info` tells: where STUN and TURN are, and credentials for them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use relay::server::{SharedSecret, time_limited_credentials};
+use signal_client::{Info, PublicKey, SlotName, TurnServer};
+
+/// How long TURN credentials hold: a participant asks again well before, and a laptop that slept does on
+/// waking.
+const CREDENTIALS_FOR: Duration = Duration::from_secs(12 * 3600);
+
+/// Makes TURN credentials.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    pub(crate) secret: SharedSecret,
+}
+
+/// What this server offers besides rooms.
+#[derive(Clone, Debug)]
+pub(crate) struct Advertised {
+    /// What the sockets are bound to, the primary first.
+    pub(crate) stun: Vec<SocketAddr>,
+    /// What the operator says that we are called.
+    pub(crate) external_ip: Option<IpAddr>,
+    /// `None` without TURN.
+    pub(crate) credentials: Option<Credentials>,
+}
+
+impl Advertised {
+    /// Makes the answer for a client that reached us as `host` (the Host header), at `now_unix` seconds.
+    /// Credentials for the same key belong to the same user, so that newer ones refresh an allocation that
+    /// older ones made.
+    pub(crate) fn info(&self, host: Option<&str>, key: Option<PublicKey>, now_unix: u64) -> Info {
+        let stun = self.addresses(host);
+        let turn = self
+            .credentials
+            .as_ref()
+            .map_or_else(Vec::new, |credentials| {
+                let user = key.map_or_else(random_user, |key| SlotName::client(&key).to_string());
+                let expires_at_unix = now_unix.saturating_add(CREDENTIALS_FOR.as_secs());
+                let (username, credential) =
+                    time_limited_credentials(&credentials.secret, &user, expires_at_unix);
+                let primary = stun.first().map_or(&[][..], std::slice::from_ref);
+                let both = primary.iter().flat_map(|address| {
+                    ["udp", "tcp"].map(|transport| format!("turn:{address}?transport={transport}"))
+                });
+                both.map(|url| TurnServer {
+                    url,
+                    username: username.clone(),
+                    credential: credential.clone(),
+                    expires_at_unix,
+                })
+                .collect()
+            });
+        Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            stun,
+            turn,
+        }
+    }
+
+    fn addresses(&self, host: Option<&str>) -> Vec<String> {
+        let Some(primary) = self.stun.first() else {
+            return Vec::new();
+        };
+        if let Some(ip) = self.external_ip {
+            return vec![SocketAddr::new(ip, primary.port()).to_string()];
+        }
+        if !primary.ip().is_unspecified() {
+            return self.stun.iter().map(SocketAddr::to_string).collect();
+        }
+        host.and_then(host_without_port)
+            .map(|host| format!("{host}:{}", primary.port()))
+            .into_iter()
+            .collect()
+    }
+}
+
+/// Takes the port off a Host header; `None` when what is left is no host.
+fn host_without_port(host: &str) -> Option<&str> {
+    let name = if host.starts_with('[') {
+        host.split_inclusive(']').next()?
+    } else {
+        host.split(':').next()?
+    };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    (!name.is_empty() && name.len() <= 255 && name.bytes().all(fits)).then_some(name)
+}
+
+fn random_user() -> String {
+    let mut name = [0; 8];
+    rand::Rng::fill_bytes(&mut rand::rng(), &mut name);
+    data_encoding::HEXLOWER.encode(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advertised(stun: &[&str], external: Option<&str>) -> Advertised {
+        Advertised {
+            stun: stun.iter().map(|text| text.parse().unwrap()).collect(),
+            external_ip: external.map(|text| text.parse().unwrap()),
+            credentials: Some(Credentials {
+                secret: SharedSecret::new("north"),
+            }),
+        }
+    }
+
+    #[test]
+    fn the_operator_knows_best_then_the_sockets_then_the_client() {
+        let cases: [(&[&str], Option<&str>, &[&str]); 4] = [
+            (&["0.0.0.0:3478"], None, &["example.org:3478"]),
+            (
+                &["0.0.0.0:3478"],
+                Some("203.0.113.1"),
+                &["203.0.113.1:3478"],
+            ),
+            (
+                &["192.0.2.1:3478", "192.0.2.2:3478"],
+                None,
+                &["192.0.2.1:3478", "192.0.2.2:3478"],
+            ),
+            (&["[2001:db8::1]:3478"], None, &["[2001:db8::1]:3478"]),
+        ];
+        for (stun, external, expected) in cases {
+            let info = advertised(stun, external).info(Some("example.org:8080"), None, 0);
+            assert_eq!(info.stun, expected);
+        }
+    }
+
+    #[test]
+    fn a_host_header_is_taken_apart_and_not_believed_blindly() {
+        assert_eq!(host_without_port("example.org"), Some("example.org"));
+        assert_eq!(
+            host_without_port("[2001:db8::1]:8080"),
+            Some("[2001:db8::1]")
+        );
+        assert_eq!(host_without_port("a b"), None);
+        assert_eq!(host_without_port(""), None);
+        assert_eq!(host_without_port("x/?transport=tcp#"), None);
+    }
+
+    #[test]
+    fn credentials_hold_12_hours_and_belong_to_the_key() {
+        let key = PublicKey([1; 32]);
+        let ask = |now| advertised(&["192.0.2.1:3478"], None).info(None, Some(key), now);
+        let turn = ask(1000).turn;
+        assert_eq!(turn[0].url, "turn:192.0.2.1:3478?transport=udp");
+        assert_eq!(turn[1].url, "turn:192.0.2.1:3478?transport=tcp");
+        assert_eq!(turn[0].expires_at_unix, 1000 + 43_200);
+        assert_eq!(turn[0].username, "44200:client-72cd6e8422c407fb");
+        let later = ask(2000).turn;
+        assert_eq!(later[0].username, "45200:client-72cd6e8422c407fb");
+    }
+
+    #[test]
+    fn without_a_relay_there_is_no_turn() {
+        let mut advertised = advertised(&["192.0.2.1:3478"], None);
+        advertised.credentials = None;
+        assert_eq!(advertised.info(None, None, 0).turn, []);
+    }
+}

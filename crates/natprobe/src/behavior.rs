@@ -1,0 +1,109 @@
+//! The words for what a NAT does (RFC 4787, section 4 and 5; RFC 3489, section 5).
+
+use std::fmt;
+
+/// How the public address of one socket depends on whom it talks to (RFC 4787, section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MappingBehavior {
+    /// It does not: what a STUN server sees, everybody sees.
+    EndpointIndependent,
+    /// Every IP address sees another.
+    AddressDependent,
+    /// Every IP address and port sees another. Also what is reported when only servers with one port were
+    /// there to tell that it is not endpoint-independent: the more cautious of the two.
+    AddressAndPortDependent,
+    /// It was not observed.
+    Unknown,
+}
+
+/// Who may answer (RFC 4787, section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FilteringBehavior {
+    /// Everybody.
+    EndpointIndependent,
+    /// An IP address that was written to.
+    AddressDependent,
+    /// An IP address and port that was written to.
+    AddressAndPortDependent,
+    /// It was not observed.
+    Unknown,
+}
+
+/// How public ports are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortAllocation {
+    /// The local port is kept.
+    Preserving,
+    /// One after the other, in small steps.
+    Sequential,
+    /// Without a pattern that was seen.
+    Random,
+    /// It was not observed.
+    Unknown,
+}
+
+/// The words of RFC 3489, section 5, for people; a poor summary of the behaviours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NatType {
+    /// The local address is the public one; there may still be a firewall.
+    NoNat,
+    /// Endpoint-independent mapping and filtering.
+    FullCone,
+    /// Endpoint-independent mapping, address-dependent filtering.
+    RestrictedCone,
+    /// Endpoint-independent mapping, address-and-port-dependent filtering.
+    PortRestrictedCone,
+    /// Any other mapping.
+    Symmetric,
+    /// No server answers.
+    UdpBlocked,
+    /// Too little was observed.
+    Unknown,
+}
+
+impl fmt::Display for MappingBehavior {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EndpointIndependent => "endpoint-independent",
+            Self::AddressDependent => "address-dependent",
+            Self::AddressAndPortDependent => "address-and-port-dependent",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+impl fmt::Display for FilteringBehavior {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EndpointIndependent => "endpoint-independent",
+            Self::AddressDependent => "address-dependent",
+            Self::AddressAndPortDependent => "address-and-port-dependent",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+impl fmt::Display for PortAllocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Preserving => "preserving",
+            Self::Sequential => "sequential",
+            Self::Random => "random",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+impl fmt::Display for NatType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoNat => "No NAT",
+            Self::FullCone => "Full Cone NAT",
+            Self::RestrictedCone => "Restricted Cone NAT",
+            Self::PortRestrictedCone => "Port Restricted Cone NAT",
+            Self::Symmetric => "Symmetric NAT",
+            Self::UdpBlocked => "UDP Blocked",
+            Self::Unknown => "Unknown",
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! What the evidence means: pure functions, no state.
+
+use std::net::SocketAddr;
+
+use crate::evidence::{Evidence, LocalAddresses};
+use crate::{FilteringBehavior, MappingBehavior, PortAllocation};
+
+/// The largest step between two mappings that still counts as a sequence. EasyTier uses 15; other users' flows
+/// take ports in between.
+const SEQUENCE_STEP_MAX: u16 = 16;
+
+/// How many distinct ports make a pattern: two steps.
+const SEQUENCE_PORTS_MIN: usize = 3;
+
+/// Judges the mapping (RFC 5780, section 4.3) from what each destination saw.
+pub(crate) fn classify_mapping(evidence: &Evidence) -> MappingBehavior {
+    let seen: Vec<_> = evidence.observations().collect();
+    let pairs = || {
+        seen.iter()
+            .enumerate()
+            .flat_map(|(i, a)| seen[..i].iter().map(move |b| (a, b)))
+    };
+    let other_port = |((a, _), (b, _)): &(&Pair, &Pair)| a.ip() == b.ip();
+    let same_mapping = |((_, a), (_, b)): &(&Pair, &Pair)| a == b;
+
+    if pairs().any(|pair| other_port(&pair) && !same_mapping(&pair)) {
+        return MappingBehavior::AddressAndPortDependent;
+    }
+    let mut other_address = pairs().filter(|pair| !other_port(pair)).peekable();
+    if other_address.peek().is_none() {
+        return MappingBehavior::Unknown;
+    }
+    if other_address.all(|pair| same_mapping(&pair)) {
+        return MappingBehavior::EndpointIndependent;
+    }
+    if pairs().any(|pair| other_port(&pair)) {
+        return MappingBehavior::AddressDependent;
+    }
+    MappingBehavior::AddressAndPortDependent
+}
+
+/// Judges the filtering (RFC 5780, section 4.4). Silence counts only when ordinary answers came meanwhile and
+/// the address that was silent answers when it is asked.
+pub(crate) fn classify_filtering(evidence: &Evidence) -> FilteringBehavior {
+    let Some(test) = &evidence.filtering else {
+        return FilteringBehavior::Unknown;
+    };
+    if test.unsupported {
+        return FilteringBehavior::Unknown;
+    }
+    if test.both_answered {
+        return FilteringBehavior::EndpointIndependent;
+    }
+    if !test.silence_counts || evidence.mapped(test.both_changed).is_none() {
+        return FilteringBehavior::Unknown;
+    }
+    if test.port_answered {
+        return FilteringBehavior::AddressDependent;
+    }
+    if evidence.mapped(test.port_changed).is_none() {
+        return FilteringBehavior::Unknown;
+    }
+    FilteringBehavior::AddressAndPortDependent
+}
+
+/// Judges whether addresses are translated.
+pub(crate) fn classify_nat(evidence: &Evidence, local: &LocalAddresses) -> Option<bool> {
+    let mut seen = evidence.observations().peekable();
+    seen.peek()?;
+    Some(seen.any(|(_, mapped)| !local.contain(mapped)))
+}
+
+/// Judges hairpinning: only where the mapping is endpoint-independent does a packet to our own public address
+/// have a filter that is open to it, so that its absence means something.
+pub(crate) fn classify_hairpin(
+    evidence: &Evidence,
+    mapping: MappingBehavior,
+    behind_nat: Option<bool>,
+) -> Option<bool> {
+    if behind_nat != Some(true) {
+        return None;
+    }
+    if evidence.hairpinned {
+        return Some(true);
+    }
+    let silence_counts =
+        evidence.hairpin_silence_counts && mapping == MappingBehavior::EndpointIndependent;
+    silence_counts.then_some(false)
+}
+
+/// Judges how ports are chosen, from the ports in the order of their mappings.
+pub(crate) fn classify_ports(evidence: &Evidence, local_port: u16) -> PortAllocation {
+    let mut ports: Vec<u16> = evidence
+        .observations()
+        .map(|(_, mapped)| mapped.port())
+        .collect();
+    if ports.is_empty() {
+        return PortAllocation::Unknown;
+    }
+    if ports.iter().all(|port| *port == local_port) {
+        return PortAllocation::Preserving;
+    }
+    ports.dedup();
+    if ports.len() < SEQUENCE_PORTS_MIN {
+        return PortAllocation::Unknown;
+    }
+    let steps = || ports.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    let up = steps().all(|step| (1..=SEQUENCE_STEP_MAX).contains(&step));
+    let down = steps().all(|step| (1..=SEQUENCE_STEP_MAX).contains(&step.wrapping_neg()));
+    if up || down {
+        PortAllocation::Sequential
+    } else {
+        PortAllocation::Random
+    }
+}
+
+type Pair = (SocketAddr, SocketAddr);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::FilteringEvidence;
+
+    const P: &str = "192.0.2.1:3478";
+    const PORT: &str = "192.0.2.1:3479";
+    const IP: &str = "192.0.2.2:3478";
+    const BOTH: &str = "192.0.2.2:3479";
+
+    #[test]
+    fn the_mapping_follows_from_what_the_destinations_saw() {
+        use MappingBehavior as M;
+        let cases: [(&[(&str, u16)], M); 9] = [
+            (&[], M::Unknown),
+            (&[(P, 1)], M::Unknown),
+            (&[(P, 1), (PORT, 1)], M::Unknown),
+            (&[(P, 1), (IP, 1)], M::EndpointIndependent),
+            (
+                &[(P, 1), (IP, 1), (BOTH, 1), (PORT, 1)],
+                M::EndpointIndependent,
+            ),
+            (
+                &[(P, 1), (IP, 2), (BOTH, 2), (PORT, 1)],
+                M::AddressDependent,
+            ),
+            (&[(P, 1), (IP, 2), (BOTH, 3)], M::AddressAndPortDependent),
+            (&[(P, 1), (PORT, 2)], M::AddressAndPortDependent),
+            (&[(P, 1), (IP, 2)], M::AddressAndPortDependent),
+        ];
+        for (seen, expected) in cases {
+            assert_eq!(classify_mapping(&evidence(seen)), expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn the_filtering_follows_from_who_could_answer() {
+        use FilteringBehavior as F;
+        let all: &[(&str, u16)] = &[(P, 1), (PORT, 1), (BOTH, 1)];
+        // Test II, test III, unsupported, silence counts.
+        let cases = [
+            (all, [true, true, false, false], F::EndpointIndependent),
+            (all, [true, false, false, true], F::EndpointIndependent),
+            (all, [false, true, false, true], F::AddressDependent),
+            (all, [false, false, false, true], F::AddressAndPortDependent),
+            (all, [false, true, false, false], F::Unknown),
+            (all, [false, false, false, false], F::Unknown),
+            (all, [false, false, true, true], F::Unknown),
+            (&all[..2], [false, true, false, true], F::Unknown),
+            (&[all[0], all[2]], [false, false, false, true], F::Unknown),
+            (
+                &[all[0], all[2]],
+                [false, true, false, true],
+                F::AddressDependent,
+            ),
+        ];
+        for (seen, [both_answered, port_answered, unsupported, silence_counts], expected) in cases {
+            let mut evidence = evidence(seen);
+            evidence.filtering = Some(FilteringEvidence {
+                both_changed: BOTH.parse().unwrap(),
+                port_changed: PORT.parse().unwrap(),
+                both_answered,
+                port_answered,
+                unsupported,
+                silence_counts,
+            });
+            assert_eq!(
+                classify_filtering(&evidence),
+                expected,
+                "{seen:?} {evidence:?}"
+            );
+        }
+        assert_eq!(classify_filtering(&evidence(all)), F::Unknown);
+    }
+
+    #[test]
+    fn ports_follow_from_their_order() {
+        use PortAllocation as A;
+        let cases: [(&[(&str, u16)], A); 7] = [
+            (&[], A::Unknown),
+            (&[(P, 5000), (IP, 5000)], A::Preserving),
+            (&[(P, 6000), (IP, 6000)], A::Unknown),
+            (&[(P, 6000), (IP, 6001)], A::Unknown),
+            (&[(P, 6000), (IP, 6001), (BOTH, 6017)], A::Sequential),
+            (&[(P, 2), (IP, 1), (BOTH, 65_530)], A::Sequential),
+            (&[(P, 6000), (IP, 9001), (BOTH, 6002)], A::Random),
+        ];
+        for (seen, expected) in cases {
+            assert_eq!(classify_ports(&evidence(seen), 5000), expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_no_nat_when_the_local_address_is_seen() {
+        let mut local = LocalAddresses {
+            socket: "203.0.113.9:5000".parse().unwrap(),
+            interfaces: Vec::new(),
+        };
+        assert_eq!(classify_nat(&evidence(&[]), &local), None);
+        assert_eq!(classify_nat(&evidence(&[(P, 5000)]), &local), Some(false));
+        assert_eq!(classify_nat(&evidence(&[(P, 5001)]), &local), Some(true));
+        local.socket = "0.0.0.0:5000".parse().unwrap();
+        assert_eq!(classify_nat(&evidence(&[(P, 5000)]), &local), Some(true));
+        local.interfaces = vec!["203.0.113.9".parse().unwrap()];
+        assert_eq!(classify_nat(&evidence(&[(P, 5000)]), &local), Some(false));
+    }
+
+    #[test]
+    fn a_missing_hairpin_counts_only_with_endpoint_independent_mapping() {
+        use MappingBehavior as M;
+        let mut evidence = evidence(&[]);
+        evidence.hairpin_silence_counts = true;
+        let hairpin = |evidence: &Evidence, mapping, nat| classify_hairpin(evidence, mapping, nat);
+        assert_eq!(
+            hairpin(&evidence, M::EndpointIndependent, Some(true)),
+            Some(false)
+        );
+        assert_eq!(hairpin(&evidence, M::AddressDependent, Some(true)), None);
+        assert_eq!(
+            hairpin(&evidence, M::EndpointIndependent, Some(false)),
+            None
+        );
+        evidence.hairpinned = true;
+        assert_eq!(
+            hairpin(&evidence, M::AddressDependent, Some(true)),
+            Some(true)
+        );
+    }
+
+    fn evidence(seen: &[(&str, u16)]) -> Evidence {
+        let mut evidence = Evidence::default();
+        for (address, port) in seen {
+            let address = address.parse().unwrap();
+            evidence.touch(address);
+            evidence.observe(address, SocketAddr::from(([203, 0, 113, 9], *port)));
+        }
+        evidence
+    }
+}

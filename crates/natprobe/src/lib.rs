@@ -1,0 +1,53 @@
+//! Which NAT are we behind?
+//!
+//! [`Prober`] is a sans-IO machine for **one** socket: the one that will carry data, since another socket has
+//! another binding. It asks STUN servers after RFC 5780, understands servers of RFC 3489, and tells what it
+//! found as [`Event`]s:
+//!
+//! 1. **Reaching.** The servers are asked one after the other, each as soon as the one before has answered
+//!    without an alternate address or has been silent for a moment. Every server-reflexive address is an event
+//!    at once.
+//! 2. **Filtering.** The first server with an alternate address is asked to answer from there. This comes
+//!    before anything is sent to that address, because on one socket a packet to it would open the filter. Loss
+//!    looks like filtering, so ordinary requests run beside it and tell how much silence proves.
+//! 3. **Mapping.** The alternate addresses and the remaining servers are asked what they see.
+//! 4. **Watching.** One server is asked every [`ProbeConfig::keepalive`]. That holds the binding, and when it
+//!    changes all begins anew.
+//!
+//! Behaviours change under load and by collisions (RFC 5780, section 1): a [`Report`] is evidence with an age,
+//! not truth. What could not be observed is `Unknown`, never a guess.
+//!
+//! * `prober`: the machine; `phases`: what it does when; `filtering`: the second of them; `probe`: the wire;
+//! * `evidence`: what was observed; `classify`: what that means, as pure functions; `verdict`: in one report;
+//! * `behavior`, `report`, `config`: the vocabulary.
+//!
+//! ```
+//! use std::time::Instant;
+//! use natprobe::{ProbeConfig, Prober};
+//!
+//! # #[expect(clippy::disallowed_methods, reason = "an example needs some epoch")]
+//! let now = Instant::now();
+//! let config = ProbeConfig {
+//!     servers: vec!["192.0.2.1:3478".parse().unwrap()],
+//!     ..ProbeConfig::default()
+//! };
+//! let mut prober = Prober::new(config, "10.0.0.2:5000".parse().unwrap(), [7; 32], now);
+//! let request = prober.poll_transmit().unwrap();
+//! assert_eq!(request.destination, "192.0.2.1:3478".parse().unwrap());
+//! ```
+
+mod behavior;
+mod classify;
+mod config;
+mod evidence;
+mod filtering;
+mod phases;
+mod probe;
+mod prober;
+mod report;
+mod verdict;
+
+pub use behavior::{FilteringBehavior, MappingBehavior, NatType, PortAllocation};
+pub use config::ProbeConfig;
+pub use prober::{Event, Prober, ProberStats};
+pub use report::{Report, ServerResult};

@@ -1,0 +1,110 @@
+//! What goes over the wire.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use stunwire::attributes::{
+    ChangeRequest, ChangedAddress, MappedAddress, OtherAddress, XorMappedAddress,
+};
+use stunwire::{Class, HEADER_LEN, Message, MessageBuilder, Method, TransactionId};
+
+/// An outstanding request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Probe {
+    pub(crate) kind: ProbeKind,
+    pub(crate) destination: SocketAddr,
+    pub(crate) sent_at: Instant,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProbeKind {
+    /// Which address do you see? Repeated until answered.
+    Plain,
+    /// The same, once, beside a filtering test: how many of these are answered tells how much is lost.
+    Control,
+    /// Filtering test II: answer from the other address and port.
+    ChangeBoth,
+    /// Filtering test III: answer from the other port.
+    ChangePort,
+    /// To ourselves.
+    Hairpin,
+}
+
+impl ProbeKind {
+    /// Encodes the request. Without FINGERPRINT or SOFTWARE, since servers of RFC 3489 know neither.
+    pub(crate) fn encode(self, id: TransactionId) -> Vec<u8> {
+        let mut buffer = [0; HEADER_LEN + 8];
+        let builder = MessageBuilder::new(&mut buffer, Class::Request, Method::BINDING, id);
+        let change = match self {
+            Self::Plain | Self::Control | Self::Hairpin => None,
+            Self::ChangeBoth => Some(ChangeRequest {
+                ip: true,
+                port: true,
+            }),
+            Self::ChangePort => Some(ChangeRequest {
+                ip: false,
+                port: true,
+            }),
+        };
+        builder
+            .and_then(|builder| match change {
+                Some(change) => builder.attribute(&change),
+                None => Ok(builder),
+            })
+            .expect("the buffer holds a header and one attribute of 8 bytes")
+            .finish()
+            .to_vec()
+    }
+}
+
+/// The answer to a Binding request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It was understood.
+    Success {
+        /// What the server sees.
+        mapped: SocketAddr,
+        /// Its other address and port, if it has one.
+        other: Option<SocketAddr>,
+    },
+    /// It was refused; 420 means that CHANGE-REQUEST is not understood.
+    Error,
+}
+
+impl Answer {
+    /// Reads an answer. XOR-MAPPED-ADDRESS is preferred, since some routers rewrite the plain one; the latter is
+    /// all that a server of RFC 3489 has. `None` when it says nothing.
+    pub(crate) fn read(message: &Message<'_>) -> Option<Self> {
+        if message.class() == Class::ErrorResponse {
+            return Some(Self::Error);
+        }
+        let mapped = message
+            .read::<XorMappedAddress>()
+            .map(|mapped| mapped.0)
+            .or_else(|_| message.read::<MappedAddress>().map(|mapped| mapped.0))
+            .ok()?;
+        let other = message
+            .read::<OtherAddress>()
+            .map(|other| other.0)
+            .or_else(|_| message.read::<ChangedAddress>().map(|other| other.0))
+            .ok();
+        Some(Self::Success { mapped, other })
+    }
+}
+
+/// Returns whether a server's other address can be tested with: another IP address and another port, of the
+/// same family and such that one may write to it.
+pub(crate) fn is_usable_alternate(server: SocketAddr, other: SocketAddr) -> bool {
+    let ip = other.ip();
+    let broadcast = SocketAddr::from(([255, 255, 255, 255], 0)).ip();
+    other.is_ipv4() == server.is_ipv4()
+        && ip != server.ip()
+        && other.port() != server.port()
+        && other.port() != 0
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+        && ip != broadcast
+        // A public server has no business to send us into our own machine.
+        && (!ip.is_loopback() || server.ip().is_loopback())
+}

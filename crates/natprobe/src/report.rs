@@ -1,0 +1,162 @@
+//! What was found out.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::{FilteringBehavior, MappingBehavior, NatType, PortAllocation};
+
+/// A verdict on the NATs in front of one socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How the public address depends on the destination.
+    pub mapping: MappingBehavior,
+    /// Who may answer.
+    pub filtering: FilteringBehavior,
+    /// Whether an address is translated; `None` when nothing answered.
+    pub behind_nat: Option<bool>,
+    /// Server-reflexive addresses, without repetition, in the order they were seen.
+    pub reflexive: Vec<SocketAddr>,
+    /// Whether a packet to our own public address comes back; `None` when it could not be observed.
+    pub hairpin: Option<bool>,
+    /// How public ports are chosen.
+    pub ports: PortAllocation,
+    /// Whether any server answered.
+    pub udp: bool,
+    /// What each server said.
+    pub servers: Vec<ServerResult>,
+}
+
+/// What one server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerResult {
+    /// The server, as configured.
+    pub server: SocketAddr,
+    /// Round trip; `None` when it did not answer, or only to a repeated request.
+    pub rtt: Option<Duration>,
+    /// The address it sees.
+    pub reflexive: Option<SocketAddr>,
+}
+
+impl Report {
+    /// Returns the word of RFC 3489 for it.
+    #[must_use]
+    pub const fn nat_type(&self) -> NatType {
+        if !self.udp {
+            return NatType::UdpBlocked;
+        }
+        match (self.behind_nat, self.mapping, self.filtering) {
+            (None, _, _) => NatType::Unknown,
+            (Some(false), _, _) => NatType::NoNat,
+            (Some(true), MappingBehavior::Unknown, _) => NatType::Unknown,
+            (
+                Some(true),
+                MappingBehavior::AddressDependent | MappingBehavior::AddressAndPortDependent,
+                _,
+            ) => NatType::Symmetric,
+            (Some(true), MappingBehavior::EndpointIndependent, filtering) => match filtering {
+                FilteringBehavior::EndpointIndependent => NatType::FullCone,
+                FilteringBehavior::AddressDependent => NatType::RestrictedCone,
+                FilteringBehavior::AddressAndPortDependent => NatType::PortRestrictedCone,
+                FilteringBehavior::Unknown => NatType::Unknown,
+            },
+        }
+    }
+
+    /// Returns whether another report says something else, round trips apart.
+    #[must_use]
+    pub(crate) fn differs_from(&self, other: &Self) -> bool {
+        let without_times = |report: &Self| {
+            let mut report = report.clone();
+            report
+                .servers
+                .iter_mut()
+                .for_each(|server| server.rtt = None);
+            report
+        };
+        without_times(self) != without_times(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_rfc_3489_follow_from_the_behaviours() {
+        use FilteringBehavior as F;
+        use MappingBehavior as M;
+        let cases = [
+            (false, None, M::Unknown, F::Unknown, "UDP Blocked"),
+            (true, None, M::Unknown, F::Unknown, "Unknown"),
+            (
+                true,
+                Some(false),
+                M::EndpointIndependent,
+                F::AddressAndPortDependent,
+                "No NAT",
+            ),
+            (
+                true,
+                Some(true),
+                M::EndpointIndependent,
+                F::EndpointIndependent,
+                "Full Cone NAT",
+            ),
+            (
+                true,
+                Some(true),
+                M::EndpointIndependent,
+                F::AddressDependent,
+                "Restricted Cone NAT",
+            ),
+            (
+                true,
+                Some(true),
+                M::EndpointIndependent,
+                F::AddressAndPortDependent,
+                "Port Restricted Cone NAT",
+            ),
+            (
+                true,
+                Some(true),
+                M::EndpointIndependent,
+                F::Unknown,
+                "Unknown",
+            ),
+            (
+                true,
+                Some(true),
+                M::AddressDependent,
+                F::EndpointIndependent,
+                "Symmetric NAT",
+            ),
+            (
+                true,
+                Some(true),
+                M::AddressAndPortDependent,
+                F::Unknown,
+                "Symmetric NAT",
+            ),
+            (
+                true,
+                Some(true),
+                M::Unknown,
+                F::EndpointIndependent,
+                "Unknown",
+            ),
+        ];
+        for (udp, behind_nat, mapping, filtering, expected) in cases {
+            let report = Report {
+                mapping,
+                filtering,
+                behind_nat,
+                reflexive: Vec::new(),
+                hairpin: None,
+                ports: PortAllocation::Unknown,
+                udp,
+                servers: Vec::new(),
+            };
+            assert_eq!(report.nat_type().to_string(), expected);
+        }
+    }
+}

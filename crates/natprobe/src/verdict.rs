@@ -1,0 +1,51 @@
+//! The report that the evidence gives.
+
+use crate::classify::{
+    classify_filtering, classify_hairpin, classify_mapping, classify_nat, classify_ports,
+};
+use crate::evidence::Evidence;
+use crate::prober::Prober;
+use crate::{FilteringBehavior, MappingBehavior, PortAllocation, Report, ServerResult};
+
+/// What can be said now.
+pub(crate) fn report(prober: &Prober) -> Report {
+    let evidence: &Evidence = &prober.evidence;
+    let mapping = classify_mapping(evidence);
+    let behind_nat = classify_nat(evidence, &prober.local);
+    Report {
+        mapping,
+        filtering: classify_filtering(evidence),
+        behind_nat,
+        reflexive: evidence.reflexive(),
+        hairpin: classify_hairpin(evidence, mapping, behind_nat),
+        ports: classify_ports(evidence, prober.local.socket.port()),
+        udp: true,
+        servers: results(prober, true),
+    }
+}
+
+/// What was observed before may still hold behind the silence, but nobody can say so.
+pub(crate) fn blocked_report(prober: &Prober) -> Report {
+    Report {
+        mapping: MappingBehavior::Unknown,
+        filtering: FilteringBehavior::Unknown,
+        behind_nat: None,
+        reflexive: Vec::new(),
+        hairpin: None,
+        ports: PortAllocation::Unknown,
+        udp: false,
+        servers: results(prober, false),
+    }
+}
+
+fn results(prober: &Prober, udp: bool) -> Vec<ServerResult> {
+    prober
+        .servers
+        .iter()
+        .map(|server| ServerResult {
+            server: server.address,
+            rtt: server.rtt.filter(|_| udp),
+            reflexive: prober.evidence.mapped(server.address).filter(|_| udp),
+        })
+        .collect()
+}

@@ -21,7 +21,7 @@ const SHA256_LEN_MIN: usize = 16;
 ///
 /// Holds the HMAC states behind the key, so that protecting a message costs no key schedule; they are erased
 /// on drop. User names, realms and passwords are taken as they are: who reads them from a person prepares
-/// them with [`opaque_string`](crate::opaque_string) first.
+/// them with [`opaque_string()`](crate::opaque_string()) first.
 #[derive(Clone)]
 pub struct IntegrityKey {
     sha1: HmacSha1,

@@ -188,7 +188,10 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
         },
     };
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colours);
     if config.log_json {
         registry.with(layer.json()).init();
     } else {

@@ -32,6 +32,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(3600 + 60);
 const STRANGER_BYTES_MAX: usize = 4096;
 /// Bytes that may wait for a client that reads slowly. Whole frames above it are dropped, as UDP would.
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes that may wait for all clients together, so that many who do not read cost no more than few.
+const QUEUES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes read in one go.
 const READ_BYTES: usize = 64 * 1024;
 /// How long written bytes may stay unacknowledged.
@@ -47,12 +49,16 @@ pub(super) struct Streams {
     by_address: RefCell<BTreeMap<AddressClass, usize>>,
     /// What every stream reads into, so that an idle one holds no buffer.
     scratch: RefCell<Vec<u8>>,
+    /// The bytes in all queues.
+    queued_bytes: Rc<Cell<usize>>,
 }
 
 #[derive(Debug)]
 struct Stream {
     io: TcpStream,
     queue: RefCell<Vec<u8>>,
+    /// The bytes in the queues of all streams.
+    queued_bytes: Rc<Cell<usize>>,
     /// Wakes the stream's task when the queue is no longer empty.
     queued: Notify,
     authenticated: Cell<bool>,
@@ -109,6 +115,7 @@ impl Streams {
             by_client: RefCell::default(),
             by_address: RefCell::default(),
             scratch: RefCell::new(vec![0; READ_BYTES]),
+            queued_bytes: Rc::default(),
         }
     }
 
@@ -141,6 +148,7 @@ impl Streams {
         let stream = Rc::new(Stream {
             io,
             queue: RefCell::default(),
+            queued_bytes: Rc::clone(&self.queued_bytes),
             queued: Notify::new(),
             authenticated: Cell::new(false),
             dropped_frames: Cell::new(0),
@@ -239,6 +247,7 @@ impl Stream {
         match self.io.try_write(&queue) {
             Ok(written) => {
                 queue.drain(..written);
+                self.queued_bytes.set(self.queued_bytes.get() - written);
                 if queue.is_empty() {
                     *queue = Vec::new();
                 }
@@ -252,10 +261,12 @@ impl Stream {
     fn send(&self, frame: &[&[u8]]) {
         let len: usize = frame.iter().map(|piece| piece.len()).sum();
         let mut queue = self.queue.borrow_mut();
-        if queue.len() + len > QUEUE_BYTES_MAX {
+        let of_all = self.queued_bytes.get() + len;
+        if queue.len() + len > QUEUE_BYTES_MAX || of_all > QUEUES_BYTES_MAX {
             self.dropped_frames.set(self.dropped_frames.get() + 1);
             return;
         }
+        self.queued_bytes.set(of_all);
         let was_empty = queue.is_empty();
         for piece in frame {
             queue.extend_from_slice(piece);
@@ -263,6 +274,13 @@ impl Stream {
         if was_empty {
             self.queued.notify_one();
         }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let left = self.queue.get_mut().len();
+        self.queued_bytes.set(self.queued_bytes.get() - left);
     }
 }
 

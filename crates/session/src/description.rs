@@ -1,0 +1,228 @@
+//! What a participant of a room tells the others about itself: the plaintext of its slot.
+//!
+//! JSON, with names that cannot change within protocol 1; unknown members are ignored, so that later
+//! versions can add. A description is always whole, never a delta. Freshness is an echoed nonce: a
+//! description is *fresh* to a reader when one of its `answers` holds the reader's instance and nonce.
+//!
+//! ```json
+//! { "versions": [1, 1], "role": "client", "instance": "32 hex digits", "identity": "64 hex digits",
+//!   "nonce": "32 hex digits", "answers": [ { "instance": "…", "nonce": "…" } ],
+//!   "ufrag": "…", "pwd": "…",
+//!   "candidates": [ { "kind": "host", "addr": "192.168.1.2:5000", "priority": 2130706431 } ],
+//!   "nat": { "mapping": "endpoint-independent", "filtering": "unknown", "udp": true } }
+//! ```
+
+use std::net::SocketAddr;
+
+use punch::{Candidate, CandidateKind};
+use serde::{Deserialize, Serialize};
+
+use crate::hex::{self, Hex};
+
+/// The lowest protocol version that this crate speaks.
+pub const VERSION_MIN: u16 = 1;
+/// The highest protocol version that this crate speaks.
+pub const VERSION_MAX: u16 = 1;
+
+/// More candidates than this from one peer are ignored: a laptop with many interfaces has about ten.
+const CANDIDATES_MAX: usize = 32;
+/// More answers than this are ignored; a server answers each client of its room.
+const ANSWERS_MAX: usize = 64;
+/// ICE allows 256 characters for a ufrag (RFC 8839, section 5.4); ours have eight.
+const CREDENTIAL_BYTES_MAX: usize = 256;
+
+/// Names one run of one process (128 random bits).
+pub type InstanceId = Hex<16>;
+/// Proves that a description is an answer to ours and not an old one.
+pub type Nonce = Hex<16>;
+/// An Ed25519 public key.
+pub type IdentityKey = Hex<32>;
+
+/// Which end of the tunnel a participant is; on the wire in the words of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Side {
+    /// Listens for the person's applications and dials the carriers.
+    #[serde(rename = "client")]
+    Ingress,
+    /// Dials the services.
+    #[serde(rename = "server")]
+    Egress,
+}
+
+/// The whole description of a participant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Lowest and highest protocol version spoken.
+    pub versions: (u16, u16),
+    /// Which end it is.
+    pub role: Side,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// The Ed25519 public key that its carriers will show.
+    pub identity: IdentityKey,
+    /// What answers to this description must echo.
+    pub nonce: Nonce,
+    /// The descriptions this one has seen.
+    #[serde(default)]
+    pub answers: Vec<Answer>,
+    /// User name fragment of its checks.
+    pub ufrag: String,
+    /// Its half of the secret that keys the checks.
+    pub pwd: String,
+    /// Where it may be reached.
+    #[serde(default)]
+    pub candidates: Vec<CandidateEntry>,
+    /// What it knows of its NAT.
+    #[serde(default)]
+    pub nat: NatSummary,
+}
+
+/// "I have seen the description of this instance with this nonce."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whose description was seen.
+    pub instance: InstanceId,
+    /// Which one.
+    pub nonce: Nonce,
+}
+
+/// One candidate on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateEntry {
+    /// `host`, `srflx` or `relay`, the words of RFC 8839; others are skipped by readers.
+    pub kind: String,
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// RFC 8445, section 5.1.2.
+    pub priority: u32,
+}
+
+/// What a participant says about its NAT, for the reason that is shown to people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatSummary {
+    /// Mapping behaviour in the words of RFC 4787; empty while unknown.
+    #[serde(default)]
+    pub mapping: String,
+    /// Filtering behaviour in the words of RFC 4787; empty while unknown.
+    #[serde(default)]
+    pub filtering: String,
+    /// Whether any STUN server answered over UDP; `None` while unknown.
+    #[serde(default)]
+    pub udp: Option<bool>,
+}
+
+/// Why a description was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptionError {
+    /// It is not the JSON described above.
+    #[error("not a description: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// It comes from a version that shares no protocol with ours.
+    #[error("the peer speaks protocol {min} to {max}, this program {VERSION_MIN} to {VERSION_MAX}")]
+    Version {
+        /// Lowest version of the peer.
+        min: u16,
+        /// Highest version of the peer.
+        max: u16,
+    },
+    /// A member is outside its limits.
+    #[error("{member} of a description is longer than {limit}")]
+    TooLong {
+        /// Which member.
+        member: &'static str,
+        /// The limit in bytes or entries.
+        limit: usize,
+    },
+}
+
+impl Description {
+    /// Reads a description from the opened payload of a slot.
+    ///
+    /// # Errors
+    ///
+    /// See [`DescriptionError`]. Candidates of unknown kinds are kept for the round trip and skipped by
+    /// [`Description::remote_candidates`].
+    pub fn decode(payload: &[u8]) -> Result<Self, DescriptionError> {
+        let mut description: Self = serde_json::from_slice(payload)?;
+        let (min, max) = description.versions;
+        if max < VERSION_MIN || min > VERSION_MAX {
+            return Err(DescriptionError::Version { min, max });
+        }
+        for (member, text) in [("ufrag", &description.ufrag), ("pwd", &description.pwd)] {
+            if text.len() > CREDENTIAL_BYTES_MAX {
+                return Err(DescriptionError::TooLong {
+                    member,
+                    limit: CREDENTIAL_BYTES_MAX,
+                });
+            }
+        }
+        description.candidates.truncate(CANDIDATES_MAX);
+        description.answers.truncate(ANSWERS_MAX);
+        Ok(description)
+    }
+
+    /// Writes the description as the payload of a slot.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings, numbers and addresses always serialize")
+    }
+
+    /// Returns whether this description was written after its author saw `nonce` of `instance`.
+    #[must_use]
+    pub fn answers(&self, instance: InstanceId, nonce: Nonce) -> bool {
+        self.answers
+            .iter()
+            .any(|answer| answer.instance == instance && answer.nonce == nonce)
+    }
+
+    /// Returns the candidates of known kinds, as a peer's agent wants them.
+    #[must_use]
+    pub fn remote_candidates(&self) -> Vec<Candidate> {
+        self.candidates
+            .iter()
+            .filter_map(CandidateEntry::to_candidate)
+            .collect()
+    }
+}
+
+impl CandidateEntry {
+    /// Makes an entry of a local candidate; peer-reflexive ones are not told (RFC 8445, section 5.1.1).
+    #[must_use]
+    pub fn of(candidate: &Candidate) -> Option<Self> {
+        let kind = match candidate.kind {
+            CandidateKind::Host => "host",
+            CandidateKind::ServerReflexive => "srflx",
+            CandidateKind::Relayed => "relay",
+            CandidateKind::PeerReflexive => return None,
+        };
+        Some(Self {
+            kind: kind.to_owned(),
+            addr: candidate.address,
+            priority: candidate.priority,
+        })
+    }
+
+    fn to_candidate(&self) -> Option<Candidate> {
+        let kind = match self.kind.as_str() {
+            "host" => CandidateKind::Host,
+            "srflx" => CandidateKind::ServerReflexive,
+            "relay" => CandidateKind::Relayed,
+            _ => return None,
+        };
+        let usable = !self.addr.ip().is_unspecified()
+            && !self.addr.ip().is_multicast()
+            && self.addr.port() != 0;
+        usable.then_some(Candidate {
+            kind,
+            address: self.addr,
+            base: self.addr,
+            priority: self.priority,
+        })
+    }
+}
+
+/// Returns a fresh ICE credential of `bytes` random bytes as text.
+pub(crate) fn credential(bytes: &[u8]) -> String {
+    hex::encode(bytes)
+}

@@ -1,0 +1,67 @@
+//! One peer pair from nothing known to a chosen path, and back.
+//!
+//! A [`Node`] is this process's end of all its sessions. It is a sans-IO machine in the manner of
+//! [`sansio`]: datagrams and `now` in, datagrams, events and the next deadline out. It composes
+//! `natprobe` (which NAT are we behind), `relay` (our allocations) and one `punch::Agent` per peer, and
+//! adds what none of them knows:
+//!
+//! 1. **Gather.** Host addresses are known at once; [`Node::set_stun_servers`] and
+//!    [`Node::set_relay_servers`] bring reflexive and relayed ones. Every change asks for the
+//!    [`Description`] to be published anew, whole.
+//! 2. **Pair.** [`Node::set_peer`] takes the peer's description. The egress side opens its NAT as soon as
+//!    it sees one; the ingress side starts when the description answers its own, which proves it fresh.
+//! 3. **Choose.** A validated pair whose route is known becomes a path. The ingress side takes the first
+//!    that works, usually a relay's, and moves to a better one as soon as there is one:
+//!    [`Event::PathChosen`]. A relay stays as [`Event::StandbyChosen`].
+//! 4. **Recover.** Kept paths are checked; a silent one is dropped, the standby takes over, and every
+//!    pair is checked again. Attempts never stop.
+//!
+//! HTTP, QUIC and the user's rules are not known here.
+//!
+//! ```
+//! use session::{Node, NodeConfig, Policy, Side};
+//!
+//! # #[expect(clippy::disallowed_methods, reason = "an example needs some epoch")]
+//! let now = std::time::Instant::now();
+//! let config = NodeConfig {
+//!     side: Side::Ingress,
+//!     identity: session::Hex([7; 32]),
+//!     bases: vec!["0.0.0.0:5000".parse().unwrap()],
+//!     interfaces: vec![session::Interface {
+//!         name: "eth0".into(),
+//!         net: "192.168.1.2/24".parse().unwrap(),
+//!     }],
+//!     offer_loopback: false,
+//!     policy: Policy::Any,
+//! };
+//! let node = Node::new(config, [1; 32], now);
+//! assert_eq!(node.description().candidates[0].addr, "192.168.1.2:5000".parse().unwrap());
+//! ```
+
+mod credentials;
+mod description;
+mod event;
+mod gather;
+mod hex;
+mod kept;
+mod kind;
+mod node;
+mod path;
+mod peer;
+mod reason;
+mod relays;
+mod surroundings;
+mod watch;
+
+pub use description::{
+    Answer, CandidateEntry, Description, DescriptionError, IdentityKey, InstanceId, NatSummary,
+    Nonce, Side, VERSION_MAX, VERSION_MIN,
+};
+pub use event::{DropCause, Event, PeerId};
+pub use gather::Interface;
+pub use hex::Hex;
+pub use kind::{Interfaces, is_private};
+pub use node::{Node, NodeConfig, NodeStats, NodeTransmit, UNANSWERED_LIFETIME};
+pub use path::{PathId, PathKind, PathView, RelayStreamId, Route};
+pub use reason::{Policy, why_relayed};
+pub use relays::RelayServer;

@@ -59,7 +59,14 @@ impl AdmissionControl {
         if known.is_some_and(|from| from != (local, remote)) {
             return Admission::Replayed;
         }
-        if !self.has_budget(now) {
+        // Whoever recorded a request can send it again as often as he likes; that must not use up what the
+        // peer's next one needs.
+        let limit = if known.is_some() {
+            self.per_second / 2
+        } else {
+            self.per_second
+        };
+        if !self.has_budget(limit, now) {
             return Admission::Capped;
         }
         if known.is_some() {
@@ -75,12 +82,12 @@ impl AdmissionControl {
         Admission::Fresh
     }
 
-    fn has_budget(&mut self, now: Instant) -> bool {
+    fn has_budget(&mut self, limit: u32, now: Instant) -> bool {
         if now.saturating_duration_since(self.window_start) >= SECOND {
             self.window_start = now;
             self.window_count = 0;
         }
-        let granted = self.window_count < self.per_second;
+        let granted = self.window_count < limit;
         self.window_count += u32::from(granted);
         granted
     }
@@ -97,7 +104,7 @@ mod tests {
         let local: SocketAddr = "192.0.2.1:1".parse().unwrap();
         let remote: SocketAddr = "192.0.2.2:2".parse().unwrap();
         let thief: SocketAddr = "192.0.2.3:3".parse().unwrap();
-        let mut control = AdmissionControl::new(3, now);
+        let mut control = AdmissionControl::new(4, now);
         let id = TransactionId::new([1; 12]);
         assert_eq!(control.admit(id, local, remote, now), Admission::Fresh);
         assert_eq!(control.admit(id, local, remote, now), Admission::Duplicate);
@@ -105,11 +112,32 @@ mod tests {
         let other = TransactionId::new([2; 12]);
         assert_eq!(control.admit(other, local, remote, now), Admission::Fresh);
         let third = TransactionId::new([3; 12]);
-        assert_eq!(control.admit(third, local, remote, now), Admission::Capped);
+        assert_eq!(control.admit(third, local, remote, now), Admission::Fresh);
+        let fourth = TransactionId::new([4; 12]);
+        assert_eq!(control.admit(fourth, local, remote, now), Admission::Capped);
         assert_eq!(
-            control.admit(third, local, remote, now + SECOND),
+            control.admit(fourth, local, remote, now + SECOND),
             Admission::Fresh
         );
+    }
+
+    #[test]
+    fn a_recorded_request_sent_a_thousand_times_leaves_room_for_the_peers_next_one() {
+        let now = Instant::now();
+        let local: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let remote: SocketAddr = "192.0.2.2:2".parse().unwrap();
+        let mut control = AdmissionControl::new(400, now);
+        let recorded = TransactionId::new([1; 12]);
+        assert_eq!(
+            control.admit(recorded, local, remote, now),
+            Admission::Fresh
+        );
+        let answered = (0..1000)
+            .filter(|_| control.admit(recorded, local, remote, now) == Admission::Duplicate)
+            .count();
+        assert_eq!(answered, 199);
+        let next = TransactionId::new([2; 12]);
+        assert_eq!(control.admit(next, local, remote, now), Admission::Fresh);
     }
 
     #[test]

@@ -12,7 +12,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::wire::{ErrorBody, ErrorCode, Info, PublishedBody, SlotRemove, SlotWrite, SlotsBody};
+use crate::wire::{
+    ErrorBody, ErrorCode, Info, PublishedBody, SEQ_MAX, SlotRemove, SlotWrite, SlotsBody,
+};
 use crate::{
     Identity, PublishError, Published, RendezvousId, RequestError, SignalError, SlotName,
     SlotState, SlotStore, Unreachable, WatchEvent, http_tls_config, watch,
@@ -35,6 +37,8 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 const ROOM_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long to wait when the server asks for patience and does not say how much.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+/// The most patience that a server can ask for: whoever waits adds to it and multiplies it.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// A participant's connection to a room at a signaling server. Cheap to clone; all clones share one pool
 /// of connections.
@@ -381,15 +385,27 @@ async fn checked(answer: Response, bytes_max: usize) -> Result<Vec<u8>, PublishE
 
 async fn refusal(answer: Response) -> PublishError {
     let status = answer.status();
-    let retry_after = answer
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map_or(RETRY_AFTER_DEFAULT, Duration::from_secs);
+    let retry_after = retry_after(answer.headers());
     let body = read_bounded(answer, ANSWER_BYTES_MAX)
         .await
         .unwrap_or_default();
     let body: Option<ErrorBody> = serde_json::from_slice(&body).ok();
+    judge_refusal(status, retry_after, body)
+}
+
+fn retry_after(headers: &HeaderMap) -> Duration {
+    headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map_or(RETRY_AFTER_DEFAULT, Duration::from_secs)
+        .min(RETRY_AFTER_MAX)
+}
+
+fn judge_refusal(
+    status: StatusCode,
+    retry_after: Duration,
+    body: Option<ErrorBody>,
+) -> PublishError {
     let code = body.as_ref().map(|body| body.error);
     match (status, body) {
         (
@@ -399,7 +415,8 @@ async fn refusal(answer: Response) -> PublishError {
                 seq: Some(current_seq),
                 ..
             }),
-        ) => PublishError::Stale { current_seq },
+            // No owner can write after the last sequence, and no store holds one above it.
+        ) if current_seq < SEQ_MAX => PublishError::Stale { current_seq },
         (
             StatusCode::CONFLICT,
             Some(ErrorBody {
@@ -524,6 +541,44 @@ mod tests {
                 problem,
             };
             assert_eq!(client(url, None).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn a_server_cannot_ask_for_more_patience_than_a_minute() {
+        let asked = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
+            retry_after(&headers)
+        };
+        assert_eq!(asked("7"), Duration::from_secs(7));
+        assert_eq!(asked("18446744073709551615"), RETRY_AFTER_MAX);
+        assert_eq!(asked("Fri, 31 Dec 1999 23:59:59 GMT"), RETRY_AFTER_DEFAULT);
+    }
+
+    #[test]
+    fn a_sequence_that_leaves_no_next_one_is_no_stale_write() {
+        let stale = |seq| {
+            let body = ErrorBody {
+                error: ErrorCode::Stale,
+                message: String::new(),
+                seq: Some(seq),
+                key: None,
+                age_ms: None,
+            };
+            judge_refusal(StatusCode::CONFLICT, RETRY_AFTER_DEFAULT, Some(body))
+        };
+        assert_eq!(
+            stale(SEQ_MAX - 1),
+            PublishError::Stale {
+                current_seq: SEQ_MAX - 1
+            }
+        );
+        for seq in [SEQ_MAX, u64::MAX] {
+            assert!(matches!(
+                stale(seq),
+                PublishError::Request(RequestError::Rejected { status: 409, .. })
+            ));
         }
     }
 

@@ -4,6 +4,10 @@
 //! key of the room with a random nonce. The additional data binds it to its place: `version ‖ rendezvous id
 //! (32) ‖ length of the slot's name (1) ‖ slot's name ‖ sequence (8, big endian)`. So whoever runs the
 //! store can neither read it, nor move it to another room or slot, nor present an old one as a newer one.
+//!
+//! It does not bind it to the key that signed the write: whoever runs the store can sign a copy with a key of
+//! his own. So the content names its author's key, and a reader compares it with the slot's
+//! ([`SlotState::key`](crate::SlotState)) before it believes that this key belongs to the room.
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};

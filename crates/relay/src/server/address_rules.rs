@@ -52,13 +52,23 @@ impl AddressRules {
             return None;
         }
         let allowed = self.allow.iter().any(|net| net.contains(&peer));
-        let own = known.is_own || self.own.contains(&peer);
+        let own = known.is_own || self.own.contains(&peer) || self.is_own_translated(peer);
         if allowed || known.is_source_of_another || kind == Kind::Public && !own {
             return Some(Scope::Anywhere);
         }
         known
             .is_relayed_of_another
             .then_some(Scope::AllocationsOnly)
+    }
+}
+
+impl AddressRules {
+    /// Whether a translator would bring packets for this address back to one of our own.
+    fn is_own_translated(&self, peer: IpAddr) -> bool {
+        let IpAddr::V6(peer) = peer else {
+            return false;
+        };
+        translated(peer).is_some_and(|ip| self.own.contains(&IpAddr::V4(ip)))
     }
 }
 
@@ -94,21 +104,29 @@ fn classify_v4(ip: Ipv4Addr) -> Kind {
 }
 
 fn classify_v6(ip: Ipv6Addr) -> Kind {
-    let segments = ip.segments();
-    match segments {
+    if let Some(ip) = translated(ip) {
+        return classify_v4(ip);
+    }
+    match ip.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] | [0xff00..=0xffff, ..] => Kind::Nobody,
         [0, 0, 0, 0, 0, 0, 0, 1]
         | [0xfc00..=0xfdff, ..]
         | [0xfe80..=0xfeff, ..]
         | [0x64, 0xff9b, 1, ..] => Kind::Private,
-        // An IPv4 address in mapped, translated (RFC 6052) and 6to4 (RFC 3056) form is judged as what it
-        // reaches; the deprecated compatible form reaches nothing good.
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            classify_v4(embedded(high, low))
-        }
-        [0x2002, high, low, ..] => classify_v4(embedded(high, low)),
+        // The deprecated compatible form reaches nothing good.
         [0, 0, 0, 0, 0, 0, _, _] => Kind::Private,
         _ => Kind::Public,
+    }
+}
+
+/// The IPv4 address that an address in mapped, translated (RFC 6052, RFC 2765) or 6to4 (RFC 3056) form reaches.
+const fn translated(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    match ip.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => Some(embedded(high, low)),
+        _ => None,
     }
 }
 
@@ -168,6 +186,10 @@ mod tests {
             ("fd12:3456::1", None),
             ("64:ff9b::10.0.0.1", None),
             ("64:ff9b:1::1", None),
+            ("64:ff9b::203.0.113.1", None),
+            ("::ffff:0:203.0.113.1", None),
+            ("::ffff:0:10.0.0.1", None),
+            ("2002:cb00:7101::1", None),
             ("2002:a00:1::1", None),
             ("::10.0.0.1", None),
             ("::8.8.8.8", None),

@@ -1,0 +1,289 @@
+//! The forwarders behind the carriers: one ingress for the process, or one egress per peer run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use mapping_core::{AllowList, MappingId, PortMapping};
+use session::InstanceId;
+use tokio::sync::mpsc;
+use tracing::debug;
+use tunnel::carrier::{Carrier, CarrierId};
+use tunnel::forward::{Egress, EgressConfig, ForwardEvents, Ingress, IngressConfig, PeerInstance};
+
+use super::Driver;
+use super::input::Input;
+use crate::run::Role;
+
+/// What the egress side needs for each new peer run.
+pub(super) struct EgressSettings {
+    allow: AllowList,
+    resume: Duration,
+    max_connections: u32,
+}
+
+/// One peer run's egress.
+pub(super) struct EgressEntry {
+    pub(super) egress: Egress,
+    /// When its last carrier went; `None` while it has one.
+    alone_since: Option<Instant>,
+}
+
+/// The forwarders of this process.
+pub(super) enum Forwarding {
+    Ingress {
+        ingress: Ingress,
+        mappings: Vec<(MappingId, PortMapping)>,
+        connected: Option<InstanceId>,
+    },
+    Egress {
+        settings: EgressSettings,
+        peers: BTreeMap<InstanceId, EgressEntry>,
+        inputs_tx: mpsc::Sender<Input>,
+    },
+}
+
+/// What was forwarded for one peer run.
+#[derive(Clone, Copy)]
+pub(super) struct Traffic {
+    /// Whether a table version is committed with it.
+    pub(super) committed: bool,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
+impl Forwarding {
+    /// Opens the listening ports of a client; a server waits for peers.
+    pub(super) fn start(role: &Role, inputs_tx: mpsc::Sender<Input>) -> Self {
+        let common = role.common();
+        match role {
+            Role::Ingress(config) => {
+                let (ingress, events) = Ingress::new(IngressConfig {
+                    resume: common.resume,
+                    max_connections: common.max_connections,
+                    ..IngressConfig::default()
+                });
+                pass_on(events, None, inputs_tx);
+                let ids = (0..).map(MappingId::new);
+                let mappings: Vec<_> = ids.zip(config.mappings.iter().cloned()).collect();
+                ingress.set_table(mappings.clone());
+                Self::Ingress {
+                    ingress,
+                    mappings,
+                    connected: None,
+                }
+            }
+            Role::Egress(config) => Self::Egress {
+                settings: EgressSettings {
+                    allow: config.allow.clone(),
+                    resume: common.resume,
+                    max_connections: common.max_connections,
+                },
+                peers: BTreeMap::new(),
+                inputs_tx,
+            },
+        }
+    }
+
+    /// Gives a proven carrier to the forwarder of its peer run.
+    pub(super) fn add_carrier(&mut self, instance: InstanceId, carrier: Carrier) {
+        match self {
+            Self::Ingress {
+                ingress, connected, ..
+            } => {
+                if *connected != Some(instance) {
+                    ingress.peer_connected(PeerInstance(instance.0));
+                    *connected = Some(instance);
+                }
+                ingress.set_resume(carrier.peer_resume());
+                ingress.add_carrier(carrier);
+            }
+            Self::Egress {
+                settings,
+                peers,
+                inputs_tx,
+            } => {
+                let entry = peers.entry(instance).or_insert_with(|| {
+                    let (egress, events) = Egress::new(EgressConfig {
+                        resume: settings.resume,
+                        max_connections: settings.max_connections,
+                        allow: settings.allow.clone(),
+                        ..EgressConfig::default()
+                    });
+                    pass_on(events, Some(instance), inputs_tx.clone());
+                    EgressEntry {
+                        egress,
+                        alone_since: None,
+                    }
+                });
+                entry.alone_since = None;
+                entry.egress.set_resume(carrier.peer_resume());
+                entry.egress.add_carrier(carrier);
+            }
+        }
+    }
+
+    pub(super) fn prefer(&self, instance: InstanceId, carrier: CarrierId) {
+        match self {
+            Self::Ingress { ingress, .. } => ingress.prefer(carrier),
+            Self::Egress { peers, .. } => {
+                if let Some(entry) = peers.get(&instance) {
+                    entry.egress.prefer(carrier);
+                }
+            }
+        }
+    }
+
+    /// The peer run is over: its connections are reset.
+    pub(super) fn peer_gone(&mut self, instance: InstanceId) {
+        match self {
+            Self::Ingress {
+                ingress, connected, ..
+            } => {
+                if *connected == Some(instance) {
+                    *connected = None;
+                    ingress.peer_gone(PeerInstance(instance.0));
+                }
+            }
+            Self::Egress { peers, .. } => {
+                if let Some(entry) = peers.remove(&instance) {
+                    entry.egress.shutdown();
+                }
+            }
+        }
+    }
+
+    /// Ends the egress of peer runs that have had no carrier for as long as their flows may wait.
+    pub(super) fn forget_expired(&mut self, connected: &BTreeSet<InstanceId>, at: Instant) {
+        let Self::Egress {
+            settings, peers, ..
+        } = self
+        else {
+            return;
+        };
+        for (instance, entry) in peers.iter_mut() {
+            let alone = !connected.contains(instance);
+            entry.alone_since = alone.then(|| entry.alone_since.unwrap_or(at));
+        }
+        let resume = settings.resume;
+        peers.retain(|_, entry| {
+            let expired = entry.alone_since.is_some_and(|since| at >= since + resume);
+            if expired {
+                entry.egress.shutdown();
+            }
+            !expired
+        });
+    }
+
+    /// Returns what was forwarded for a peer run; `None` when it never proved itself.
+    pub(super) fn traffic(&self, instance: InstanceId) -> Option<Traffic> {
+        match self {
+            Self::Ingress {
+                ingress, connected, ..
+            } => {
+                let snapshot = (*connected == Some(instance)).then(|| ingress.snapshot())?;
+                Some(Traffic {
+                    committed: snapshot.committed.is_some(),
+                    bytes_in: snapshot.bytes_in,
+                    bytes_out: snapshot.bytes_out,
+                })
+            }
+            Self::Egress { peers, .. } => {
+                let snapshot = peers.get(&instance)?.egress.snapshot();
+                Some(Traffic {
+                    committed: snapshot.committed.is_some(),
+                    bytes_in: snapshot.bytes_in,
+                    bytes_out: snapshot.bytes_out,
+                })
+            }
+        }
+    }
+
+    /// Returns the text of a mapping of ours; on the egress side mappings are the peers' own.
+    pub(super) fn mapping_name(&self, id: u32) -> String {
+        match self {
+            Self::Ingress { mappings, .. } => mappings
+                .iter()
+                .find(|(known, _)| known.value() == id)
+                .map_or_else(|| format!("#{id}"), |(_, mapping)| mapping.to_string()),
+            Self::Egress { .. } => format!("#{id}"),
+        }
+    }
+
+    /// Returns the texts of all mappings that are in force.
+    pub(super) fn mapping_names(&self) -> Vec<String> {
+        match self {
+            Self::Ingress { mappings, .. } => mappings
+                .iter()
+                .map(|(_, mapping)| mapping.to_string())
+                .collect(),
+            Self::Egress { peers, .. } => peers
+                .values()
+                .flat_map(|entry| entry.egress.snapshot().mappings)
+                .filter(|mapping| mapping.error.is_none())
+                .map(|mapping| printable(&mapping.mapping.spec))
+                .collect(),
+        }
+    }
+
+    pub(super) fn shutdown(&self) {
+        match self {
+            Self::Ingress { ingress, .. } => ingress.shutdown(),
+            Self::Egress { peers, .. } => {
+                for entry in peers.values() {
+                    entry.egress.shutdown();
+                }
+            }
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn on_forward_event(
+        &mut self,
+        instance: Option<InstanceId>,
+        event: tunnel::forward::ForwardEvent,
+    ) {
+        use tunnel::forward::ForwardEvent;
+        if let ForwardEvent::ControlFailed { reason } = &event {
+            debug!(reason, "the control flow broke: starting over");
+            self.start_over(instance);
+        }
+        self.journal.forward_event(&event, &self.forwarding);
+    }
+
+    /// Nothing can be agreed with this peer run any more: close its carriers, so that new ones are made.
+    fn start_over(&mut self, instance: Option<InstanceId>) {
+        let instance = match &self.forwarding {
+            Forwarding::Ingress { connected, .. } => *connected,
+            Forwarding::Egress { .. } => instance,
+        };
+        let Some(instance) = instance else { return };
+        if let Some(peer) = self.peers.by_instance(instance) {
+            self.close_carriers_of(peer, super::carriers::CODE_PATH_DEAD, "starting over");
+        }
+        self.forwarding.peer_gone(instance);
+    }
+}
+
+fn pass_on(
+    mut events: ForwardEvents,
+    instance: Option<InstanceId>,
+    inputs_tx: mpsc::Sender<Input>,
+) {
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if inputs_tx
+                .send(Input::Forward { instance, event })
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    });
+}
+
+/// What a peer wrote, fit for a line of the log.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

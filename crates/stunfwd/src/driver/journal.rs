@@ -1,0 +1,322 @@
+//! What people are told: one line for each thing that a user would notice.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use natprobe::{NatType, Report};
+use relay::Transport;
+use session::{DropCause, Interface, PathKind, PathView, PeerId, Side};
+use signal_client::PublicKey;
+use tracing::{debug, info, warn};
+use tunnel::forward::ForwardEvent;
+
+use super::forwarding::Forwarding;
+
+/// What was said last, so that it is said once.
+pub(super) struct Journal {
+    side: Side,
+    signaling_url: String,
+    /// Why signaling does not answer; `None` while it does.
+    signaling_trouble: Option<String>,
+    signaling_seen: bool,
+    nat: Option<(NatType, Vec<SocketAddr>)>,
+    relay_failures: BTreeMap<(SocketAddr, bool), String>,
+    used: BTreeMap<PeerId, (PathKind, SocketAddr)>,
+    described: Option<(PublicKey, bool)>,
+    carrier_failure: Option<String>,
+    room_taken: Option<String>,
+}
+
+impl Journal {
+    pub(super) fn new(side: Side, signaling_url: String, interfaces: &[Interface]) -> Self {
+        let addresses: Vec<_> = interfaces
+            .iter()
+            .map(|it| it.net.addr())
+            .filter(is_worth_showing)
+            .collect();
+        info!("private addresses: {}", join(&addresses));
+        info!("waiting for signaling at {signaling_url}");
+        Self {
+            side,
+            signaling_url,
+            signaling_trouble: None,
+            signaling_seen: false,
+            nat: None,
+            relay_failures: BTreeMap::new(),
+            used: BTreeMap::new(),
+            described: None,
+            carrier_failure: None,
+            room_taken: None,
+        }
+    }
+
+    const fn peer_word(&self) -> &'static str {
+        match self.side {
+            Side::Ingress => "server",
+            Side::Egress => "client",
+        }
+    }
+
+    /// Returns what the program waits for while no peer is there.
+    pub(super) fn waiting_reason(&self) -> String {
+        if let Some(text) = &self.room_taken {
+            return text.clone();
+        }
+        match &self.signaling_trouble {
+            Some(trouble) => format!("waiting for signaling at {}: {trouble}", self.signaling_url),
+            None if !self.signaling_seen => {
+                format!("waiting for signaling at {}", self.signaling_url)
+            }
+            None => format!("waiting for a {} in this room", self.peer_word()),
+        }
+    }
+
+    /// Returns why the last carrier could not be opened.
+    pub(super) fn carrier_trouble(&self) -> Option<&str> {
+        self.carrier_failure.as_deref()
+    }
+
+    pub(super) fn signaling_reachable(&mut self) {
+        self.room_taken = None;
+        if self.signaling_trouble.take().is_some() || !self.signaling_seen {
+            self.signaling_seen = true;
+            info!(
+                "signaling at {} answers; the room is watched",
+                self.signaling_url
+            );
+        }
+    }
+
+    pub(super) fn signaling_unreachable(&mut self, reason: String) {
+        if self.signaling_trouble.as_ref() != Some(&reason) {
+            warn!(
+                "signaling at {}: {reason}; trying again",
+                self.signaling_url
+            );
+        }
+        self.signaling_trouble = Some(reason);
+    }
+
+    pub(super) fn room_taken(&mut self, text: String) {
+        if self.room_taken.is_none() {
+            warn!("{text}");
+        }
+        self.room_taken = Some(text);
+    }
+
+    pub(super) fn nat_classified(&mut self, report: &Report) {
+        let known = (report.nat_type(), report.reflexive.clone());
+        if self.nat.as_ref() == Some(&known) {
+            return;
+        }
+        let public = join(&report.reflexive);
+        let nat_type = report.nat_type();
+        if report.udp {
+            let punch = if can_punch(nat_type) {
+                "can punch holes"
+            } else {
+                "hard to punch"
+            };
+            info!(
+                "public address: {public}; NAT type: {nat_type} (mapping {}, filtering {}): {punch}",
+                report.mapping, report.filtering
+            );
+        } else {
+            warn!("no STUN server answers over UDP: NAT type {nat_type}; a relay over TCP is used");
+        }
+        self.nat = Some(known);
+    }
+
+    pub(super) fn relay_ready(
+        &mut self,
+        server: SocketAddr,
+        transport: Transport,
+        relayed: SocketAddr,
+    ) {
+        self.relay_failures
+            .remove(&(server, transport == Transport::Tcp));
+        info!("relay {server} over {transport} is ready");
+        debug!(%relayed, "relayed address");
+    }
+
+    pub(super) fn relay_unavailable(
+        &mut self,
+        server: SocketAddr,
+        transport: Transport,
+        reason: &str,
+    ) {
+        let key = (server, transport == Transport::Tcp);
+        if self
+            .relay_failures
+            .get(&key)
+            .is_none_or(|known| known != reason)
+        {
+            warn!("relay {server} over {transport}: {reason}; trying again");
+            self.relay_failures.insert(key, reason.to_owned());
+        }
+    }
+
+    pub(super) fn peer_described(&mut self, side: Side, key: PublicKey, fresh: bool) {
+        if self.described == Some((key, fresh)) {
+            return;
+        }
+        self.described = Some((key, fresh));
+        let word = self.peer_word();
+        match (fresh, side) {
+            (true, _) => info!("{word} {} is in the room: connecting", key.short()),
+            (false, Side::Egress) => debug!("{word} {} has described itself", key.short()),
+            (false, Side::Ingress) => debug!("{word} {} has not answered yet", key.short()),
+        }
+    }
+
+    pub(super) fn peer_replaced(&mut self, key: PublicKey) {
+        info!(
+            "{} {} was restarted: its old connections are over",
+            self.peer_word(),
+            key.short()
+        );
+    }
+
+    pub(super) fn peer_left(&mut self, key: PublicKey) {
+        self.described = None;
+        info!("{} {} stopped", self.peer_word(), key.short());
+    }
+
+    pub(super) fn peer_lost(&mut self, peer: PeerId) {
+        if self.used.remove(&peer).is_some() {
+            warn!(
+                "no path to the {} is left; forwarded connections wait for the next one",
+                self.peer_word()
+            );
+        }
+    }
+
+    pub(super) fn path_used(
+        &mut self,
+        peer: PeerId,
+        kind: PathKind,
+        view: &PathView,
+        why_relayed: Option<String>,
+    ) {
+        self.carrier_failure = None;
+        let now = (kind, view.remote);
+        let before = self.used.insert(peer, now);
+        if before == Some(now) {
+            return;
+        }
+        let rtt = view
+            .rtt
+            .map(|rtt| format!(", round trip {:.1} ms", rtt.as_secs_f64() * 1e3));
+        let rtt = rtt.unwrap_or_default();
+        let how = format!("{kind} ({}, {}{rtt})", view.via(), view.remote);
+        let word = self.peer_word();
+        match before {
+            None => info!("connected to the {word} over {how}"),
+            Some((old, _)) => info!("path to the {word} changed from {old} to {how}"),
+        }
+        if let (PathKind::Relay, Some(why)) = (kind, why_relayed) {
+            info!("not direct: {why}");
+        }
+    }
+
+    pub(super) fn path_lost(&mut self, peer: PeerId, view: &PathView, cause: DropCause) {
+        if self.used.contains_key(&peer) && cause != DropCause::PeerRemoved {
+            info!(
+                "the {} path to {} is gone: {}",
+                view.kind,
+                view.remote,
+                cause.as_str()
+            );
+        }
+    }
+
+    pub(super) fn carrier_failed(&mut self, error: &str) {
+        if self.carrier_failure.as_deref() != Some(error) {
+            info!("a path works, but no carrier could be opened over it: {error}; trying again");
+        }
+        self.carrier_failure = Some(error.to_owned());
+    }
+
+    pub(super) fn forward_event(&mut self, event: &ForwardEvent, forwarding: &Forwarding) {
+        let name = |id: u32| forwarding.mapping_name(id);
+        match event {
+            ForwardEvent::Listening { mapping, address } => {
+                info!("mapping {}: listening on {address}", name(*mapping));
+            }
+            ForwardEvent::ListenFailed {
+                mapping,
+                address,
+                error,
+            } => {
+                warn!(
+                    "mapping {}: cannot listen on {address}: {error}; trying again",
+                    name(*mapping)
+                );
+            }
+            ForwardEvent::TableCommitted {
+                version,
+                accepted,
+                refused,
+            } => {
+                self.table_committed(*version, *accepted, *refused, forwarding);
+            }
+            ForwardEvent::MappingRefused { mapping, reason } => {
+                warn!(
+                    "mapping {}: refused by the server: {reason}",
+                    name(*mapping)
+                );
+            }
+            ForwardEvent::FlowRefused { mapping, reason } => {
+                info!(
+                    "mapping {}: a connection was refused: {reason}",
+                    name(*mapping)
+                );
+            }
+            ForwardEvent::ConnectionsExceeded { limit } => {
+                warn!("more than {limit} connections at once: the newest are reset");
+            }
+            ForwardEvent::ControlFailed { reason } => {
+                warn!("the control conversation with the peer broke: {reason}; starting over");
+            }
+            ForwardEvent::CarrierLost { .. } | ForwardEvent::NoCarrier => {}
+            _ => debug!("a forward event of a later version"),
+        }
+    }
+
+    fn table_committed(&self, version: u64, accepted: u32, refused: u32, forwarding: &Forwarding) {
+        let over = self
+            .used
+            .values()
+            .next()
+            .map_or("the path", |(kind, _)| kind.as_str());
+        info!("mapping table {version} is in force: {accepted} active, {refused} refused");
+        for name in forwarding.mapping_names() {
+            info!("mapping {name}: over {over}");
+        }
+    }
+}
+
+const fn can_punch(nat_type: NatType) -> bool {
+    match nat_type {
+        NatType::NoNat
+        | NatType::FullCone
+        | NatType::RestrictedCone
+        | NatType::PortRestrictedCone => true,
+        NatType::Symmetric | NatType::UdpBlocked | NatType::Unknown => false,
+    }
+}
+
+fn is_worth_showing(ip: &IpAddr) -> bool {
+    !ip.is_loopback() && !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+fn join<T: ToString>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

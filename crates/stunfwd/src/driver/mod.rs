@@ -1,0 +1,387 @@
+//! The loop around the sans-IO machines: sockets, clock and tasks on one side, [`session::Node`] on the
+//! other, carriers and forwarders between.
+//!
+//! Everything here runs on the data thread. The loop itself only dispatches; what it dispatches to is
+//! told apart by question: who is there (`peers`), over what (`paths`, `carriers`), through which relay
+//! connection (`relay_stream`), for whom (`forwarding`), and what people are told (`journal`, `report`).
+
+mod carriers;
+mod forwarding;
+mod input;
+mod journal;
+mod paths;
+mod peers;
+mod relay_stream;
+mod report;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use sansio::Datagram;
+use session::{Hex, Node, NodeConfig, NodeTransmit, Policy, Side};
+use signal_client::Identity;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use tunnel::carrier::{CarrierConfig, CarrierEndpoint, ControlDatagram, DemuxSocket, KnownKeys};
+
+use self::carriers::Carriers;
+use self::forwarding::Forwarding;
+use self::input::Input;
+use self::journal::Journal;
+use self::paths::Paths;
+use self::peers::PeerBook;
+use self::relay_stream::RelayStreams;
+use crate::clock::now;
+use crate::interfaces;
+use crate::rendezvous::RoomEvent;
+use crate::run::{Role, RunError};
+use crate::status::Status;
+
+/// Tasks report to the loop through a queue of this length; they wait when it is full.
+const INPUTS_MAX: usize = 256;
+/// How often carriers are asked whether they wait for an answer: the granularity of noticing a silent path.
+const TICK: Duration = Duration::from_millis(100);
+/// How long the last words to peers and relays may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Features of the carriers' hello that this version has: none yet.
+const FEATURES: u64 = 0;
+
+/// What the driver needs to know at the start.
+pub(crate) struct DriverConfig {
+    pub(crate) role: Role,
+    pub(crate) identity: Identity,
+    pub(crate) proof_password: [u8; 32],
+    pub(crate) signaling_url: String,
+    pub(crate) offer_loopback: bool,
+}
+
+/// The driver's connections to the rest of the process.
+pub(crate) struct DriverHandles {
+    pub(crate) room_rx: mpsc::Receiver<RoomEvent>,
+    pub(crate) description_tx: watch::Sender<Option<Vec<u8>>>,
+    pub(crate) requests_rx: mpsc::Receiver<oneshot::Sender<Status>>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Runs until shutdown.
+pub(crate) async fn run(config: DriverConfig, handles: DriverHandles) -> Result<(), RunError> {
+    let (inputs_tx, inputs_rx) = mpsc::channel(INPUTS_MAX);
+    let driver = Driver::start(config, handles.description_tx, inputs_tx)?;
+    driver
+        .run(
+            handles.room_rx,
+            handles.requests_rx,
+            inputs_rx,
+            handles.shutdown,
+        )
+        .await;
+    Ok(())
+}
+
+struct Driver {
+    side: Side,
+    node: Node,
+    socket: Arc<DemuxSocket>,
+    endpoint: CarrierEndpoint,
+    known_keys: Arc<KnownKeys>,
+    peers: PeerBook,
+    paths: Paths,
+    carriers: Carriers,
+    streams: RelayStreams,
+    forwarding: Forwarding,
+    journal: Journal,
+    description_tx: watch::Sender<Option<Vec<u8>>>,
+    description_dirty: bool,
+    inputs_tx: mpsc::Sender<Input>,
+}
+
+impl Driver {
+    fn start(
+        config: DriverConfig,
+        description_tx: watch::Sender<Option<Vec<u8>>>,
+        inputs_tx: mpsc::Sender<Input>,
+    ) -> Result<Self, RunError> {
+        let side = config.role.side();
+        let common = config.role.common();
+        let socket = DemuxSocket::new();
+        let bases = bind_sockets(&socket)?;
+        let interfaces = interfaces::list();
+        let identity_seed = *config.identity.seed();
+        let node_config = NodeConfig {
+            side,
+            identity: Hex(config.identity.public_key().0),
+            bases: bases.clone(),
+            interfaces: interfaces.clone(),
+            offer_loopback: config.offer_loopback,
+            policy: policy(common.direct),
+        };
+        let node = Node::new(node_config, random_seed(), now());
+        let known_keys = KnownKeys::new();
+        let endpoint = CarrierEndpoint::new(
+            socket.clone(),
+            CarrierConfig {
+                side: carriers::side(side),
+                identity_seed,
+                known_keys: known_keys.clone(),
+                proof_password: config.proof_password,
+                instance: node.instance().0,
+                resume: common.resume,
+                features: FEATURES,
+                max_connections: common.max_connections,
+                seed: random_seed(),
+            },
+        )?;
+        let journal = Journal::new(side, config.signaling_url.clone(), &interfaces);
+        let forwarding = Forwarding::start(&config.role, inputs_tx.clone());
+        let mut driver = Self {
+            side,
+            node,
+            socket,
+            endpoint,
+            known_keys,
+            peers: PeerBook::default(),
+            paths: Paths::default(),
+            carriers: Carriers::default(),
+            streams: RelayStreams::default(),
+            forwarding,
+            journal,
+            description_tx,
+            description_dirty: true,
+            inputs_tx,
+        };
+        driver.accept_carriers();
+        driver.drain();
+        Ok(driver)
+    }
+
+    async fn run(
+        mut self,
+        mut room_rx: mpsc::Receiver<RoomEvent>,
+        mut requests_rx: mpsc::Receiver<oneshot::Sender<Status>>,
+        mut inputs_rx: mpsc::Receiver<Input>,
+        shutdown: CancellationToken,
+    ) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let socket = self.socket.clone();
+        loop {
+            let wake = self.node.poll_timeout().map(|deadline| deadline.at);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = until(wake) => self.node.handle_timeout(now()),
+                Some(answer_tx) = requests_rx.recv() => {
+                    let _ = answer_tx.send(self.status());
+                }
+                Some(event) = room_rx.recv() => self.on_room_event(event),
+                Some(input) = inputs_rx.recv() => self.on_input(input),
+                datagram = socket.recv_control() => self.on_datagram(&datagram),
+                failed = socket.socket_failed() => self.on_socket_failed(failed),
+                _ = tick.tick() => self.on_tick(),
+            }
+            self.drain();
+        }
+        self.close().await;
+    }
+
+    fn on_datagram(&mut self, datagram: &ControlDatagram) {
+        let ControlDatagram {
+            local,
+            remote,
+            payload,
+            ..
+        } = datagram;
+        let datagram = Datagram {
+            local: *local,
+            remote: *remote,
+            payload,
+        };
+        self.node.handle_datagram(datagram, now());
+    }
+
+    /// The system took a socket away: another one at the same port, or at any.
+    fn on_socket_failed(&mut self, local: SocketAddr) {
+        if self.socket.bind(local).is_err() {
+            debug!(%local, "a socket failed and could not be opened again");
+        }
+    }
+
+    fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Dialled { path, result } => self.on_dialled(path, result),
+            Input::Accepted(carrier) => self.on_accepted(carrier),
+            Input::Notice { carrier, notice } => self.on_notice(carrier, notice),
+            Input::CarrierClosed { carrier, reason } => self.on_carrier_closed(carrier, &reason),
+            Input::Forward { instance, event } => self.on_forward_event(instance, event),
+            Input::StreamOpened { stream } => self.node.relay_stream_opened(stream, now()),
+            Input::StreamClosed { stream, reason } => {
+                debug!(%reason, "a connection to a relay ended");
+                self.streams.forget(stream);
+                self.node.relay_stream_closed(stream, now());
+            }
+            Input::StreamFrame { stream, frame } => {
+                self.node.handle_relay_frame(stream, &frame, now());
+            }
+        }
+    }
+
+    fn on_room_event(&mut self, event: RoomEvent) {
+        match event {
+            RoomEvent::Servers(servers) => {
+                let relays = servers.relays;
+                self.node.set_stun_servers(servers.stun, now());
+                self.node.set_relay_servers(relays, now());
+                self.socket.set_relay_servers(&self.node.relay_addresses());
+            }
+            RoomEvent::Opened {
+                slot,
+                key,
+                plaintext,
+            } => self.on_opened(slot, key, &plaintext),
+            RoomEvent::Removed { slot } => self.on_slot_removed(slot),
+            RoomEvent::Reachable => self.journal.signaling_reachable(),
+            RoomEvent::Unreachable(reason) => self.journal.signaling_unreachable(reason),
+            RoomEvent::Taken(text) => self.journal.room_taken(text),
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let at = now();
+        self.watch_carriers(at);
+        self.forget_old_peers(at);
+        self.forwarding
+            .forget_expired(&self.carriers.instances(), at);
+    }
+
+    /// One mutation, then drain.
+    fn drain(&mut self) {
+        loop {
+            while let Some(transmit) = self.node.poll_transmit(now()) {
+                self.send(transmit);
+            }
+            let Some(event) = self.node.poll_event() else {
+                break;
+            };
+            self.on_node_event(event);
+        }
+        if std::mem::take(&mut self.description_dirty) {
+            let plaintext = self.node.description().encode();
+            self.description_tx.send_if_modified(|present| {
+                let changed = present.as_ref() != Some(&plaintext);
+                *present = Some(plaintext);
+                changed
+            });
+        }
+    }
+
+    fn send(&mut self, transmit: NodeTransmit) {
+        match transmit {
+            NodeTransmit::Udp(transmit) => {
+                let sent = self.socket.send_control(
+                    transmit.source,
+                    transmit.destination,
+                    transmit.ttl,
+                    &transmit.payload,
+                );
+                if let Err(error) = sent {
+                    tracing::trace!(destination = %transmit.destination, %error, "not sent");
+                }
+            }
+            NodeTransmit::Stream { stream, frame } => self.streams.send(stream, frame),
+        }
+    }
+
+    fn on_node_event(&mut self, event: session::Event) {
+        use session::Event;
+        match event {
+            Event::DescriptionChanged => self.description_dirty = true,
+            Event::NatClassified(report) => self.journal.nat_classified(&report),
+            Event::RelayReady {
+                server,
+                transport,
+                relayed,
+            } => {
+                self.journal.relay_ready(server, transport, relayed);
+            }
+            Event::RelayUnavailable {
+                server,
+                transport,
+                reason,
+            } => {
+                self.journal.relay_unavailable(server, transport, &reason);
+            }
+            Event::OpenRelayStream { stream, server } => {
+                let socket = self.socket.clone();
+                self.streams
+                    .open(stream, server, socket, self.inputs_tx.clone());
+            }
+            Event::CloseRelayStream { stream } => self.streams.forget(stream),
+            Event::PathReady {
+                peer,
+                path,
+                route,
+                view,
+            } => {
+                self.on_path_ready(peer, path, route, view);
+            }
+            Event::PathChosen { peer, path } => self.on_path_chosen(peer, path),
+            Event::StandbyChosen { path, .. } => self.dial(path),
+            Event::PathDropped { path, cause, .. } => self.on_path_dropped(path, cause),
+            Event::RttMeasured { path, rtt, .. } => self.paths.set_rtt(path, rtt),
+            other => debug!(?other, "an event of a later version"),
+        }
+    }
+
+    /// Says goodbye to peers and relays.
+    async fn close(mut self) {
+        self.forwarding.shutdown();
+        self.carriers.close_all();
+        self.node.close(now());
+        while let Some(transmit) = self.node.poll_transmit(now()) {
+            self.send(transmit);
+        }
+        let goodbye = self.endpoint.close(carriers::CODE_GOING_AWAY, "stopped");
+        let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Opens one socket per address family; IPv6 may be missing.
+fn bind_sockets(socket: &Arc<DemuxSocket>) -> Result<Vec<SocketAddr>, RunError> {
+    let v4 = socket.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let v6 = socket.bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
+    let (v4_base, v6_base) = (
+        v4.as_ref().ok().map(|it| it.local),
+        v6.ok().map(|it| it.local),
+    );
+    let bases: Vec<_> = [v4_base, v6_base].into_iter().flatten().collect();
+    match (bases.is_empty(), v4) {
+        (true, Err(error)) => Err(RunError::Socket(error)),
+        _ => Ok(bases),
+    }
+}
+
+const fn policy(direct: mapping_core::config::DirectPolicy) -> Policy {
+    use mapping_core::config::DirectPolicy;
+    match direct {
+        DirectPolicy::Preferred => Policy::Any,
+        DirectPolicy::Never => Policy::RelayOnly,
+        DirectPolicy::Required => Policy::DirectOnly,
+    }
+}
+
+fn random_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    rand::rng().fill_bytes(&mut seed);
+    seed
+}

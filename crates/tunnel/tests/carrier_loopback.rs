@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tunnel::carrier::{
     Carrier, CarrierClosed, CarrierConfig, CarrierEndpoint, CarrierError, CarrierToken,
@@ -201,6 +202,67 @@ async fn later_carriers_prove_by_mac_and_several_at_once_share_one_first_proof()
     let (a, b) = connect(&ingress, &egress, addr).await;
     assert!(!a.is_first_of_pair());
     exchange(&a, &b, 1000).await;
+}
+
+/// Passes datagrams between `server` and whoever speaks first, and nothing of his more once the server's handshake has
+/// come back: TLS ends well on his side, and the path is lost at that moment.
+async fn path_lost_after_tls(server: SocketAddr) -> (SocketAddr, SocketAddr, Arc<Notify>) {
+    let (front, back) = (
+        UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+    );
+    let addresses = (front.local_addr().unwrap(), back.local_addr().unwrap());
+    let lost = Arc::new(Notify::new());
+    let lost_tx = lost.clone();
+    tokio::spawn(async move {
+        let (mut question, mut answer) = (vec![0; 2048], vec![0; 2048]);
+        let (mut client, mut is_lost) = (None, false);
+        loop {
+            tokio::select! {
+                Ok((len, from)) = front.recv_from(&mut question) => {
+                    client = Some(from);
+                    if !is_lost {
+                        back.send_to(&question[..len], server).await.unwrap();
+                    }
+                }
+                Ok((len, _)) = back.recv_from(&mut answer) => {
+                    front.send_to(&answer[..len], client.unwrap()).await.unwrap();
+                    // A mere acknowledgement is short; what carries the handshake is padded.
+                    if len >= 1000 && !is_lost {
+                        is_lost = true;
+                        lost_tx.notify_one();
+                    }
+                }
+            }
+        }
+    });
+    (addresses.0, addresses.1, lost)
+}
+
+#[tokio::test]
+async fn a_proof_whose_path_is_lost_holds_up_the_other_paths_for_a_second_only() {
+    let (ingress, egress, addr, _) = pair();
+    let (front, back, lost) = path_lost_after_tls(egress.local).await;
+    let lossy = ingress.route_to(front);
+    egress.route_to(back);
+    let endpoint = ingress.endpoint.clone();
+    let cut = tokio::spawn(async move { endpoint.dial(lossy, DialOptions::default()).await });
+    timeout(LIMIT, lost.notified()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let begun = tokio::time::Instant::now();
+    let (a, _b) = connect(&ingress, &egress, addr).await;
+    let waited = begun.elapsed();
+    assert!(a.is_first_of_pair());
+    assert!(
+        waited > Duration::from_millis(500),
+        "it did wait for its turn: {waited:?}"
+    );
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    assert_eq!(
+        timeout(LIMIT, cut).await.unwrap().unwrap().unwrap_err(),
+        CarrierError::ProofTimeout
+    );
 }
 
 #[tokio::test]

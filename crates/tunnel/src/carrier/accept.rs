@@ -1,6 +1,7 @@
 //! From an incoming handshake to a proven carrier, on the egress.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quinn::{Endpoint, Incoming, ServerConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -17,6 +18,10 @@ use super::virtual_addr::VirtualAddr;
 
 /// Carriers that are not proven yet: sixteen peers with four paths each, all at once.
 const UNPROVEN_MAX: usize = 64;
+
+/// Of these, how many may come over one route. Who can forge a peer's address, or runs its relay, can begin
+/// handshakes in its name; that costs this peer its carriers, and no other.
+const UNPROVEN_PER_ROUTE_MAX: usize = 16;
 
 /// What became of the peers' handshakes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +76,7 @@ impl Acceptor {
     /// Takes every handshake off quinn's queue at once; nothing in here waits for a peer.
     pub(super) async fn run(self, stop: CancellationToken) {
         let unproven = Arc::new(Semaphore::new(UNPROVEN_MAX));
+        let routes = Arc::new(RouteQuota::default());
         loop {
             let incoming = tokio::select! {
                 () = stop.cancelled() => return,
@@ -78,11 +84,16 @@ impl Acceptor {
             };
             let Some(incoming) = incoming else { return };
             self.counters.begun.increment();
-            match unproven.clone().try_acquire_owned() {
-                Ok(permit) => {
-                    tokio::spawn(self.clone().accept(incoming, permit));
+            let Some(addr) = VirtualAddr::from_socket_addr(incoming.remote_address()) else {
+                incoming.ignore();
+                continue;
+            };
+            let seat = routes.clone().take(addr);
+            match (seat, unproven.clone().try_acquire_owned()) {
+                (Some(seat), Ok(permit)) => {
+                    tokio::spawn(self.clone().accept(incoming, addr, (seat, permit)));
                 }
-                Err(_) => {
+                (None, _) | (_, Err(_)) => {
                     self.counters.refused.increment();
                     incoming.refuse();
                 }
@@ -90,12 +101,13 @@ impl Acceptor {
         }
     }
 
-    /// One handshake and one proof. The permit is held until the carrier was handed over.
-    async fn accept(self, incoming: Incoming, _permit: OwnedSemaphorePermit) {
-        let Some(addr) = VirtualAddr::from_socket_addr(incoming.remote_address()) else {
-            incoming.ignore();
-            return;
-        };
+    /// One handshake and one proof. The permits are held until the carrier was handed over.
+    async fn accept(
+        self,
+        incoming: Incoming,
+        addr: VirtualAddr,
+        _permits: (RouteSeat, OwnedSemaphorePermit),
+    ) {
         let connection = match self.handshake(incoming, addr).await {
             Ok(connection) => connection,
             Err(error) => {
@@ -151,3 +163,58 @@ impl Acceptor {
 
 /// Far above any `maxConnections`, and below what a stream id can count.
 const STREAMS_MAX: u32 = 1 << 20;
+
+/// Counts the unproven carriers of every route. Routes without any take no memory.
+#[derive(Default)]
+struct RouteQuota(Mutex<BTreeMap<VirtualAddr, usize>>);
+
+/// One of a route's unproven carriers, until it is dropped.
+struct RouteSeat {
+    quota: Arc<RouteQuota>,
+    addr: VirtualAddr,
+}
+
+impl RouteQuota {
+    /// `None` when the route has as many as it may.
+    fn take(self: Arc<Self>, addr: VirtualAddr) -> Option<RouteSeat> {
+        {
+            let mut routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = routes.entry(addr).or_default();
+            if *count >= UNPROVEN_PER_ROUTE_MAX {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(RouteSeat { quota: self, addr })
+    }
+}
+
+impl Drop for RouteSeat {
+    fn drop(&mut self) {
+        let mut routes = self.quota.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = routes.get_mut(&self.addr) {
+            *count -= 1;
+            if *count == 0 {
+                routes.remove(&self.addr);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_route_cannot_take_the_places_of_the_others() {
+        let quota = Arc::new(RouteQuota::default());
+        let (busy, other) = (VirtualAddr::new(1), VirtualAddr::new(2));
+        let mut seats: Vec<_> = (0..100).filter_map(|_| quota.clone().take(busy)).collect();
+        assert_eq!(seats.len(), UNPROVEN_PER_ROUTE_MAX);
+        assert!(quota.clone().take(other).is_some());
+        seats.pop();
+        assert!(quota.clone().take(busy).is_some(), "a place that was left");
+        seats.clear();
+        assert!(quota.0.lock().unwrap().is_empty());
+    }
+}

@@ -91,7 +91,8 @@ impl Notice {
         out
     }
 
-    /// The notice in a frame; `None` for a type that is skipped.
+    /// The notice in a frame; `None` for one of a later version that is skipped: a type with the skip bit, or a kind of
+    /// path that we do not know. Bytes after the known ones are a later version's too.
     pub(super) fn decode(frame: &Frame) -> Result<Option<Self>, FrameError> {
         let malformed = FrameError::Malformed(frame.kind);
         let mut body = frame.body.as_slice();
@@ -113,7 +114,8 @@ impl Notice {
                     Ok(0) => PathKind::Lan,
                     Ok(1) => PathKind::Direct,
                     Ok(2) => PathKind::Relay,
-                    Ok(_) | Err(_) => return Err(malformed),
+                    Ok(_) => return Ok(None),
+                    Err(_) => return Err(malformed),
                 };
                 let local = get_text(&mut body).ok_or(malformed)?;
                 let remote = get_text(&mut body).ok_or(malformed)?;
@@ -208,6 +210,24 @@ mod tests {
         assert_eq!(
             Notice::decode(&frame(kind::HELLO)),
             Err(FrameError::Unexpected(kind::HELLO))
+        );
+    }
+
+    #[test]
+    fn what_a_later_version_adds_to_a_notice_is_skipped() {
+        let frame = |kind, body: &[u8]| Frame {
+            kind,
+            body: body.to_vec(),
+        };
+        assert_eq!(
+            Notice::decode(&frame(kind::KIND, &[3, 0, 0, 0, 0])),
+            Ok(None),
+            "a kind of path that is not invented yet"
+        );
+        let token = CarrierToken(7);
+        assert_eq!(
+            Notice::decode(&frame(kind::DEAD, &[0, 0, 0, 0, 0, 0, 0, 7, 1, 2])),
+            Ok(Some(Notice::Dead { token }))
         );
     }
 

@@ -247,7 +247,7 @@ impl Proof {
                 self.send_confirmation(&keys, &transcript);
                 Ok(())
             }
-            (kind::MAC, State::AwaitClaim) => self.answer_mac(&frame.body, pairs, failures, now),
+            (kind::MAC, State::AwaitClaim) => self.answer_mac(&frame.body, pairs),
             (kind::SPAKE, State::AwaitClaim) => self.answer_spake(&frame.body, failures, now),
             (kind::CONFIRM, State::AwaitConfirm { keys, transcript }) => {
                 self.verify_confirmation(&frame.body, &keys, &transcript, pairs)?;
@@ -345,15 +345,16 @@ impl Proof {
 
     // The egress.
 
-    fn answer_mac(
-        &mut self,
-        body: &[u8],
-        pairs: &PairKeys,
-        failures: &mut Failures,
-        now: Instant,
-    ) -> Result<(), ProofError> {
+    /// A MAC that does not verify is answered like one of a pair that we forgot. The ends may hold different keys of one
+    /// pair (two carriers ran SPAKE2, and their confirmations overtook each other), and only SPAKE2 makes them one
+    /// again. It gives nothing away: the key has 256 bits, and SPAKE2 counts the guess.
+    fn answer_mac(&mut self, body: &[u8], pairs: &PairKeys) -> Result<(), ProofError> {
         let (peer, hello, version) = self.peer()?;
-        let Some(key) = pairs.get(&self.channel.peer_key, &peer.instance) else {
+        let claimed = self.transcript(&[hello]);
+        let key = pairs
+            .get(&self.channel.peer_key, &peer.instance)
+            .filter(|key| key.mac(Side::Ingress, &claimed).verify_slice(body).is_ok());
+        let Some(key) = key else {
             self.unknowns += 1;
             if self.unknowns > UNKNOWN_MAX {
                 return Err(FrameError::Unexpected(kind::MAC).into());
@@ -363,14 +364,6 @@ impl Proof {
             self.state = State::AwaitClaim;
             return Ok(());
         };
-        if key
-            .mac(Side::Ingress, &self.transcript(&[hello]))
-            .verify_slice(body)
-            .is_err()
-        {
-            failures.begin(&self.channel.peer_key, now);
-            return Err(ProofError::WrongRoom);
-        }
         let transcript = self.transcript(&[hello, &self.own_hello, body, &version.to_be_bytes()]);
         let answer = bytes_of(key.mac(Side::Egress, &transcript));
         self.send_hello();

@@ -32,6 +32,10 @@ use super::virtual_addr::VirtualAddr;
 /// How long an unproven carrier may stay on the egress: the ingress lets its carriers wait for the first proof.
 const UNPROVEN_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long one SPAKE2 run keeps the other carriers to the same peer waiting. The path has just been validated, so that
+/// no answer within this means that it was lost meanwhile, and the others must not wait for that to be certain.
+const TURN_LIMIT: Duration = Duration::from_secs(1);
+
 /// Notices that wait in either direction. A carrier has a few in its life.
 const NOTICES: usize = 32;
 
@@ -149,8 +153,9 @@ impl Prover {
         send: &mut SendStream,
         recv: &mut RecvStream,
     ) -> Result<ProofOutcome, CarrierError> {
-        // Held until this proof has ended, whichever way.
+        // Held until this proof has ended, whichever way, or has taken too long for the others.
         let mut turn: Option<OwnedMutexGuard<()>> = None;
+        let mut turn_ends = Instant::now();
         let mut deadline = Instant::now() + self.answer_limit();
         loop {
             let bytes = proof.poll_transmit();
@@ -166,11 +171,21 @@ impl Prover {
                             error = connection.closed() => return Err(closed_in_tls(error)),
                         });
                     }
+                    turn_ends = Instant::now() + TURN_LIMIT;
                     deadline = Instant::now() + self.answer_limit();
                     proof.take_turn(&self.lock().pairs);
                 }
                 Output::Read => {
-                    let read = timeout_at(deadline, recv.read_chunk(READ_BYTES, true)).await;
+                    let until = if turn.is_some() {
+                        deadline.min(turn_ends)
+                    } else {
+                        deadline
+                    };
+                    let read = timeout_at(until, recv.read_chunk(READ_BYTES, true)).await;
+                    if read.is_err() && until < deadline {
+                        turn = None;
+                        continue;
+                    }
                     let chunk = read
                         .map_err(|_| CarrierError::ProofTimeout)?
                         .map_err(read_failed)?;

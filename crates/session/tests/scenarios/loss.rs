@@ -19,6 +19,10 @@ fn run(seed: u8, kinds: [NatKind; 2], loss_percent: u32, best: PathKind) -> (Dur
     let first = first.unwrap_or_else(|| panic!("SEED={seed} {kinds:?}: no path at all"));
     let rest = world.run_until(30 * SECOND, |world| world.chosen_kind(0) == Some(best));
     let rest = rest.unwrap_or_else(|| panic!("SEED={seed} {kinds:?}: never {best}"));
+    world.run(2 * SECOND);
+    for host in &world.hosts {
+        assert_eq!(host.orphans, 0, "SEED={seed} {kinds:?}: dialled too early");
+    }
     (first, first + rest)
 }
 

@@ -1,21 +1,20 @@
 //! A world in memory: sites behind NAT boxes, one relay, signaling with a delay, virtual time.
 
+mod carriers;
 mod host;
 mod nat;
 mod relay_box;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use relay::Transport;
 use relay::server::ClientAddr;
 use sansio::{Datagram, Transmit};
-use session::{
-    Event, NodeTransmit, PathId, PathKind, PathView, Policy, RelayStreamId, Route, Side,
-};
-use stunwire::{ChannelData, ChannelNumber, is_channel_data};
+use session::{Event, NodeTransmit, PathKind, PathView, Policy, RelayStreamId, Side};
+use stunwire::{ChannelData, is_channel_data};
 
 pub(crate) use host::{Happening, Host, HostConfig};
 use host::{Ping, TICK};
@@ -31,10 +30,6 @@ const LAN_DELAY: Duration = Duration::from_millis(1);
 const SIGNALING_DELAY: Duration = Duration::from_millis(40);
 /// A packet with this TTL or less passes the own router and no further.
 const LOW_TTL: u8 = 2;
-/// The driver gives a SYN up after this.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A lost segment comes with the next retransmission.
-const TCP_PENALTY: Duration = Duration::from_millis(200);
 
 enum Arrival {
     Internet {
@@ -540,163 +535,6 @@ impl World {
         }
         self.drain(index);
     }
-
-    // --- carriers ---
-
-    fn on_carrier(&mut self, index: usize, path: Option<PathId>, ping: Ping) {
-        let now = self.now;
-        if let Some((path, answer)) = self.hosts[index].on_carrier(path, ping, now) {
-            self.send_on(index, path, answer);
-        }
-    }
-
-    fn ping(&mut self, index: usize, path: PathId) {
-        let now = self.now;
-        self.hosts[index].on_pinged(path, now);
-        self.send_on(index, path, Ping::on(path));
-    }
-
-    fn send_on(&mut self, index: usize, path: PathId, ping: Ping) {
-        let Some((_, route)) = self.hosts[index].routes.get(&path).copied() else {
-            return;
-        };
-        let payload = ping.encode();
-        match route {
-            Route::Direct { local, remote } => self.send_udp(index, udp(local, remote, payload)),
-            Route::RelayedUdp {
-                local,
-                server,
-                channel,
-            } => {
-                let payload = in_channel(channel, &payload);
-                self.send_udp(index, udp(local, server, payload));
-            }
-            Route::RelayedStream { stream, channel } => {
-                let mut frame = in_channel(channel, &payload);
-                frame.resize(frame.len().next_multiple_of(4), 0);
-                self.send_to_relay(index, stream, frame);
-            }
-        }
-    }
-
-    // --- streams ---
-
-    fn dial_relay(&mut self, index: usize, stream: RelayStreamId, server: SocketAddr) {
-        self.sequence += 1;
-        let site = IpAddr::V4(self.sites[self.hosts[index].config.site].public);
-        let port = 30_000 + u16::try_from(self.sequence % 30_000).unwrap();
-        let remote = SocketAddr::new(site, port);
-        let client = ClientAddr {
-            remote,
-            local: server,
-            transport: Transport::Tcp,
-        };
-        if self.is_cut(client) {
-            let failed = Arrival::StreamFailed {
-                host: index,
-                stream,
-            };
-            self.after(CONNECT_TIMEOUT, failed);
-            return;
-        }
-        let opened_at = self.now + 2 * INTERNET_DELAY;
-        self.streams.insert(client, (index, stream, opened_at));
-        self.after(
-            2 * INTERNET_DELAY,
-            Arrival::StreamOpened {
-                host: index,
-                stream,
-            },
-        );
-    }
-
-    fn hang_up(&mut self, index: usize, stream: RelayStreamId) {
-        if let Some(client) = self.client_of(index, stream) {
-            self.streams.remove(&client);
-            self.after(INTERNET_DELAY, Arrival::StreamEnded { client });
-        }
-    }
-
-    /// Every TCP connection of a host breaks.
-    pub(crate) fn break_streams(&mut self, index: usize) {
-        let broken: Vec<_> = self
-            .streams
-            .values()
-            .filter(|it| it.0 == index)
-            .map(|it| it.1)
-            .collect();
-        for stream in broken {
-            self.hang_up(index, stream);
-            self.hosts[index].node.relay_stream_closed(stream, self.now);
-            self.drain(index);
-        }
-    }
-
-    fn client_of(&self, index: usize, stream: RelayStreamId) -> Option<ClientAddr> {
-        self.streams
-            .iter()
-            .find(|(_, it)| it.0 == index && it.1 == stream)
-            .map(|(it, _)| *it)
-    }
-
-    fn send_to_relay(&mut self, index: usize, stream: RelayStreamId, frame: Vec<u8>) {
-        let length = stunwire::stream::next_frame(&frame).unwrap();
-        assert_eq!(length, Some(frame.len()), "not one whole frame");
-        if let Some(client) = self.client_of(index, stream) {
-            self.stream_after(client, Arrival::StreamToRelay { client, frame });
-        }
-    }
-
-    fn send_from_relay(&mut self, client: ClientAddr, frame: Vec<u8>) {
-        if let Some((host, stream, _)) = self.streams.get(&client).copied() {
-            self.stream_after(
-                client,
-                Arrival::StreamToHost {
-                    host,
-                    stream,
-                    frame,
-                },
-            );
-        }
-    }
-
-    fn is_cut(&self, client: ClientAddr) -> bool {
-        self.cut.contains(&(client.remote.ip(), client.local.ip()))
-    }
-
-    /// What is sent into a cut line never arrives, and neither does what follows. Loss delays everything behind it; one order for both directions is strict enough.
-    fn stream_after(&mut self, client: ClientAddr, arrival: Arrival) {
-        if self.is_cut(client) {
-            self.streams.remove(&client);
-            self.after(INTERNET_DELAY, Arrival::StreamEnded { client });
-            return;
-        }
-        let is_lost = self.rng.random_range(0..100) < self.loss_percent;
-        let penalty = if is_lost { TCP_PENALTY } else { Duration::ZERO };
-        let Some((_, _, last)) = self.streams.get_mut(&client) else {
-            return;
-        };
-        let at = (self.now + INTERNET_DELAY + penalty).max(*last);
-        *last = at;
-        let delay = at - self.now;
-        self.after(delay, arrival);
-    }
-}
-
-const fn udp(source: SocketAddr, destination: SocketAddr, payload: Vec<u8>) -> Transmit {
-    Transmit {
-        source,
-        destination,
-        ttl: None,
-        payload,
-    }
-}
-
-fn in_channel(channel: u16, payload: &[u8]) -> Vec<u8> {
-    let channel = ChannelNumber::new(channel).unwrap();
-    let mut frame = ChannelData::header(channel, u16::try_from(payload.len()).unwrap()).to_vec();
-    frame.extend_from_slice(payload);
-    frame
 }
 
 fn channel_data(payload: &[u8]) -> Option<ChannelData<'_>> {

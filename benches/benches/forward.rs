@@ -65,8 +65,12 @@ impl Pair {
     fn open() -> Self {
         let now = Instant::now();
         let id = FlowId::new(5).expect("a small id");
-        let request =
-            OpenRequest { table_version: 1, mapping: 0, port_offset: 0, local_peer: None };
+        let request = OpenRequest {
+            table_version: 1,
+            mapping: 0,
+            port_offset: 0,
+            local_peer: None,
+        };
         let mut pair = Self {
             ingress: Flow::open(FlowConfig::default(), id, request, now),
             egress: Flow::accept(FlowConfig::default(), id, request, now),
@@ -102,10 +106,19 @@ impl Pair {
     }
 
     fn exchange(&mut self) {
-        while pass(&mut self.ingress, &mut self.egress, &mut self.to_egress, &mut self.wire, self.now)
-            | pass(&mut self.egress, &mut self.ingress, &mut self.to_ingress, &mut self.wire, self.now)
-        {
-        }
+        while pass(
+            &mut self.ingress,
+            &mut self.egress,
+            &mut self.to_egress,
+            &mut self.wire,
+            self.now,
+        ) | pass(
+            &mut self.egress,
+            &mut self.ingress,
+            &mut self.to_ingress,
+            &mut self.wire,
+            self.now,
+        ) {}
     }
 }
 

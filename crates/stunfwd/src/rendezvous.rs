@@ -258,6 +258,9 @@ impl Publisher {
 
     async fn publish_until_accepted(&mut self) {
         let mut pause = RETRY_MIN;
+        // Once is a restart of ours; again and again is a store that is wrong, which must not be asked in a
+        // busy loop.
+        let mut was_stale = false;
         loop {
             let Some(plaintext) = self.description_rx.borrow_and_update().clone() else {
                 return;
@@ -276,7 +279,9 @@ impl Publisher {
                         "the slot remembers a later write of ours: going on from there"
                     );
                     self.seq = self.seq.max(current_seq);
-                    continue;
+                    if !std::mem::replace(&mut was_stale, true) {
+                        continue;
+                    }
                 }
                 PublishError::Taken { key, age } => {
                     let text = format!(

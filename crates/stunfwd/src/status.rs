@@ -153,7 +153,7 @@ pub struct MappingStatus {
     pub state: MappingState,
     /// Why it does not.
     pub error: Option<String>,
-    /// What is listened on; `None` on the side that dials.
+    /// What the client listens on; on the server as the client's rule says.
     pub listen: Option<String>,
     /// Open flows.
     pub connections: u64,

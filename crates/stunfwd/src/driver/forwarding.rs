@@ -285,5 +285,7 @@ fn pass_on(
 
 /// What a peer wrote, fit for a line of the log.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

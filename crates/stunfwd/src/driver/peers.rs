@@ -80,7 +80,12 @@ impl Driver {
             return;
         }
         let instance = description.instance;
-        let id = match self.peers.by_instance(instance) {
+        // Another member of the room may write any instance id, but only under its own key.
+        let known = self
+            .peers
+            .iter()
+            .find(|(_, it)| it.key == key && it.instance == instance);
+        let id = match known.map(|(id, _)| id) {
             Some(id) => id,
             None => self.add_peer(slot, key, instance),
         };

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
+use mapping_core::PortMapping;
 use session::{PathKind, PathView, PeerId};
 use tunnel::forward::MappingState as ForwardState;
 
@@ -139,9 +140,10 @@ impl Driver {
                             ForwardState::Error => MappingState::Error,
                         }),
                         error: row.and_then(|row| row.error.clone()),
-                        listen: row
-                            .and_then(|row| row.listen)
-                            .map(|listen| listen.to_string()),
+                        listen: Some(row.and_then(|row| row.listen).map_or_else(
+                            || mapping.listen_text(),
+                            |listen| listen.to_string(),
+                        )),
                         connections: row.map_or(0, |row| u64::from(row.connections)),
                         bytes_in: row.map_or(0, |row| row.bytes_in),
                         bytes_out: row.map_or(0, |row| row.bytes_out),
@@ -168,7 +170,7 @@ impl Driver {
                         Some(_) => MappingState::Error,
                     },
                     error: row.error,
-                    listen: None,
+                    listen: listening_at_the_client(&row.mapping.spec),
                     connections: u64::from(row.connections),
                     bytes_in: row.bytes_in,
                     bytes_out: row.bytes_out,
@@ -193,4 +195,9 @@ fn concrete_local(view: &PathView) -> SocketAddr {
     asked.map_or(view.local, |address| {
         SocketAddr::new(address.ip(), view.local.port())
     })
+}
+
+/// Where the client of a mapping listens, as its own text of the rule says.
+fn listening_at_the_client(spec: &str) -> Option<String> {
+    spec.parse::<PortMapping>().ok().map(|mapping| mapping.listen_text())
 }

@@ -10,7 +10,7 @@ use super::SWEEP_INTERVAL;
 use super::fragments::{Fragments, fragments};
 use super::frame::{Body, Datagram};
 use super::reassembly::{Fragment, Reassembler};
-use crate::flow::{FlowId, OpenRequest, RefuseCode};
+use crate::flow::{FlowId, IdSet, OpenRequest, RefuseCode};
 
 /// How many payloads wait for a flow's socket; it is there after a name resolution at most.
 const WAITING_MAX: usize = 64;
@@ -18,6 +18,8 @@ const WAITING_MAX: usize = 64;
 const WAITING_BYTES_MAX: usize = 128 * 1024;
 /// How long a refusal is remembered, so that one answer is made for many packets.
 const REFUSED_TIME: Duration = Duration::from_secs(5);
+/// How many ranges of used ids are remembered. What falls out is older than all others and counts as used.
+const SEEN_RANGES_MAX: usize = 4096;
 
 #[derive(Debug)]
 enum State {
@@ -54,6 +56,8 @@ pub struct EgressStep {
 #[derive(Debug)]
 pub struct DatagramEgress {
     flows: BTreeMap<FlowId, EgressFlow>,
+    /// The ids of flows that were begun; none is begun twice, since a repeated datagram would be delivered twice.
+    seen: IdSet,
     reassembler: Reassembler,
     idle: Duration,
     sweep_at: Option<Instant>,
@@ -66,6 +70,7 @@ impl DatagramEgress {
     pub fn new(idle: Duration) -> Self {
         Self {
             flows: BTreeMap::new(),
+            seen: IdSet::new(SEEN_RANGES_MAX),
             reassembler: Reassembler::new(),
             idle,
             sweep_at: None,
@@ -97,7 +102,7 @@ impl DatagramEgress {
         let flow = match self.flows.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) => {
-                let Some(request) = request else {
+                let Some(request) = request.filter(|_| !self.seen.contains(id.value())) else {
                     step.reply = Some(reply(id, Body::UnknownFlow));
                     return step;
                 };
@@ -113,6 +118,7 @@ impl DatagramEgress {
                     return step;
                 }
                 self.sweep_at.get_or_insert(now + SWEEP_INTERVAL);
+                self.seen.insert(id.value());
                 step.open = Some((id, request));
                 let state = State::Asked {
                     waiting: VecDeque::new(),

@@ -152,10 +152,13 @@ impl DatagramIngress {
                         IngressStep::Deliver(source, payload)
                     })
             }
-            Body::UnknownFlow => {
-                flow.known = false;
+            // The egress begins again with packet 0, and this end would take its answers for repetitions: the
+            // source gets a new id with its next packet.
+            Body::UnknownFlow if flow.refused_at.is_none() => {
+                self.forget(id);
                 IngressStep::Nothing
             }
+            Body::UnknownFlow => IngressStep::Nothing,
             Body::FlowKnown => {
                 flow.known = true;
                 IngressStep::Nothing

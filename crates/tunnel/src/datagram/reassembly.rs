@@ -14,10 +14,9 @@ const INCOMPLETE_MAX: usize = 64;
 const INCOMPLETE_TIME: Duration = Duration::from_secs(2);
 /// How much all incomplete payloads of a peer may hold.
 const HELD_MAX: usize = 16 * 1024 * 1024;
-/// What a fragment costs beside its bytes: its place in the tree, and the rest of the packet that it pins.
+/// What a fragment costs beside its bytes: its place in the tree. The bytes are copied, since a slice would pin
+/// the buffer of up to 64 KiB that its packet was received in.
 const FRAGMENT_COST: usize = 512;
-/// Shorter fragments are copied, since each would pin a whole packet.
-const COPY_BELOW: usize = 512;
 /// How many gaps in the numbers of a flow's delivered payloads are remembered: at one loss in a hundred and
 /// 100,000 packets a second, a second of history. What is older counts as delivered.
 const DELIVERED_RANGES_MAX: usize = 1024;
@@ -113,10 +112,10 @@ impl Reassembler {
     ) -> Option<Bytes> {
         let payloads = self.flows.get_mut(&flow)?;
         let cost = fragment.bytes.len() + FRAGMENT_COST;
-        let new = !payloads.incomplete.contains_key(&fragment.packet);
-        if self.held + cost > HELD_MAX || (new && payloads.incomplete.len() >= INCOMPLETE_MAX) {
+        // The oldest make room: most likely they lack a fragment that was lost.
+        while self.held + cost > HELD_MAX || payloads.lacks_room_for(fragment.packet) {
             self.stats.no_room += 1;
-            return None;
+            self.held -= payloads.incomplete.pop_first()?.1.held;
         }
         let incomplete = payloads
             .incomplete
@@ -128,19 +127,21 @@ impl Reassembler {
                 held: 0,
                 length: None,
             });
-        if incomplete.fragments.contains_key(&fragment.offset) {
-            self.stats.repeated += 1;
-            return None;
+        if let Some(there) = incomplete.fragments.get(&fragment.offset) {
+            if there.len() >= fragment.bytes.len() {
+                self.stats.repeated += 1;
+                return None;
+            }
+            // A carrier with larger datagrams sent it again.
+            let cost = there.len() + FRAGMENT_COST;
+            incomplete.bytes -= there.len();
+            incomplete.held -= cost;
+            self.held -= cost;
         }
         if fragment.last {
             incomplete.length = Some(end);
         }
-        let copies = fragment.bytes.len() < COPY_BELOW;
-        let bytes = if copies {
-            Bytes::copy_from_slice(&fragment.bytes)
-        } else {
-            fragment.bytes
-        };
+        let bytes = Bytes::copy_from_slice(&fragment.bytes);
         incomplete.bytes += bytes.len();
         incomplete.held += cost;
         self.held += cost;
@@ -195,18 +196,30 @@ impl Reassembler {
     }
 }
 
+impl FlowPayloads {
+    fn lacks_room_for(&self, packet: u64) -> bool {
+        self.incomplete.len() >= INCOMPLETE_MAX && !self.incomplete.contains_key(&packet)
+    }
+}
+
 impl Incomplete {
-    /// Returns the payload when all of it is there, without gap or overlap.
+    /// Returns the payload when all of it is there. Fragments may overlap: two carriers cut differently.
     fn join(&self) -> Option<Bytes> {
-        if self.length != Some(self.bytes) {
-            return None;
-        }
-        let mut payload = BytesMut::with_capacity(self.bytes);
+        let length = self.length.filter(|length| self.bytes >= *length)?;
+        let mut covered = 0;
         for (offset, bytes) in &self.fragments {
-            if *offset != payload.len() {
+            if *offset > covered {
                 return None;
             }
-            payload.extend_from_slice(bytes);
+            covered = covered.max(offset + bytes.len());
+        }
+        if covered != length {
+            return None;
+        }
+        let mut payload = BytesMut::with_capacity(length);
+        for (offset, bytes) in &self.fragments {
+            let overlap = payload.len() - offset;
+            payload.extend_from_slice(bytes.get(overlap..).unwrap_or_default());
         }
         Some(payload.freeze())
     }

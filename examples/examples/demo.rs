@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use mapping_core::config::{ClientConfig, ServerConfig};
+use signaling::{Settings, Signaling};
 use stunfwd::control::ControlClient;
 use stunfwd::status::{State, Status};
 use stunfwd::{Client, RunOptions, Server};
@@ -40,9 +41,14 @@ async fn main() -> anyhow::Result<()> {
     let demo = Demo::start(folder.path(), &shutdown).await?;
     let shown = demo.show().await;
     if shown.is_ok() && !once {
-        println!("\nIt stays up. In another terminal:  curl http://{}/", demo.tcp);
+        println!(
+            "\nIt stays up. In another terminal:  curl http://{}/",
+            demo.tcp
+        );
         println!("Stop it with Ctrl-C.");
-        tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")?;
+        tokio::signal::ctrl_c()
+            .await
+            .context("waiting for Ctrl-C")?;
     }
     shutdown.cancel();
     demo.stopped().await;
@@ -60,15 +66,20 @@ struct Demo {
 impl Demo {
     async fn start(folder: &Path, shutdown: &CancellationToken) -> anyhow::Result<Self> {
         let service = DemoService::start().await.context("the demo service")?;
-        let mut config = signaling::Config::default();
-        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        config.stun = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let signaling = signaling::Signaling::bind(config).await.context("signaling")?;
-        let url = format!("http://{}", signaling.http_address());
+        let mut settings = Settings::default();
+        settings.flag("listen", "127.0.0.1:0");
+        settings.flag("stun", "127.0.0.1:0");
+        let signaling = Signaling::bind(settings.resolve()?).context("signaling")?;
+        let url = format!("http://{}", signaling.http_addr());
         println!("signaling, STUN and TURN    {url}");
-        println!("demo service                http://{} and UDP {}", service.tcp, service.udp);
+        println!(
+            "demo service                http://{} and UDP {}",
+            service.tcp, service.udp
+        );
 
-        let room: String = (0..8).map(|_| format!("{:04x}", rand_word())).collect();
+        let room: String = (0..8)
+            .map(|_| format!("{:04x}", rand::random::<u16>()))
+            .collect();
         let common = format!("roomId: demo-{room}\nsignalingUrl: {url}\n");
         let tcp = SocketAddr::from((Ipv4Addr::LOCALHOST, free_tcp_port()));
         let udp = SocketAddr::from((Ipv4Addr::LOCALHOST, free_udp_port()));
@@ -94,7 +105,13 @@ impl Demo {
             tokio::spawn(async move { Ok(Server::run(server, server_options, two).await?) }),
             tokio::spawn(async move { Ok(Client::run(client, client_options, three).await?) }),
         ];
-        Ok(Self { control, tcp, udp, service, tasks })
+        Ok(Self {
+            control,
+            tcp,
+            udp,
+            service,
+            tasks,
+        })
     }
 
     /// Waits for the tunnel, and shows both mappings and the status.
@@ -102,9 +119,15 @@ impl Demo {
         timeout(CONNECT_TIMEOUT, self.connected())
             .await
             .context("the two ends did not find each other")??;
-        println!("\nforwarded TCP               {} -> {}", self.tcp, self.service.tcp);
+        println!(
+            "\nforwarded TCP               {} -> {}",
+            self.tcp, self.service.tcp
+        );
         println!("    it says: {}", self.fetch_page().await?);
-        println!("forwarded UDP               {} -> {}", self.udp, self.service.udp);
+        println!(
+            "forwarded UDP               {} -> {}",
+            self.udp, self.service.udp
+        );
         println!("    it echoes: {}", self.echo().await?);
         println!("\n{}", self.status().await?);
         Ok(())
@@ -123,7 +146,11 @@ impl Demo {
             if let Some(ended) = self.tasks.iter().find(|task| task.is_finished()) {
                 bail!("one of the programs ended early ({:?})", ended.id());
             }
-            if self.status().await.is_ok_and(|status| status.state == State::Connected) {
+            if self
+                .status()
+                .await
+                .is_ok_and(|status| status.state == State::Connected)
+            {
                 return Ok(());
             }
             sleep(Duration::from_millis(20)).await;
@@ -132,12 +159,17 @@ impl Demo {
 
     async fn fetch_page(&self) -> anyhow::Result<String> {
         let mut connection = tokio::net::TcpStream::connect(self.tcp).await?;
-        connection.write_all(b"GET / HTTP/1.1\r\nHost: demo\r\n\r\n").await?;
+        connection
+            .write_all(b"GET / HTTP/1.1\r\nHost: demo\r\n\r\n")
+            .await?;
         let mut answer = String::new();
         timeout(CONNECT_TIMEOUT, connection.read_to_string(&mut answer))
             .await
             .context("no answer through the tunnel")??;
-        let body = answer.split("\r\n\r\n").nth(1).context("no page in the answer")?;
+        let body = answer
+            .split("\r\n\r\n")
+            .nth(1)
+            .context("no page in the answer")?;
         Ok(body.trim().to_owned())
     }
 
@@ -166,18 +198,18 @@ impl Demo {
     }
 }
 
-fn rand_word() -> u16 {
-    rand::random()
-}
-
 fn free_tcp_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, TCP_PORT))
         .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-    listener.and_then(|it| it.local_addr()).map_or(TCP_PORT, |address| address.port())
+    listener
+        .and_then(|it| it.local_addr())
+        .map_or(TCP_PORT, |address| address.port())
 }
 
 fn free_udp_port() -> u16 {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, UDP_PORT))
         .or_else(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)));
-    socket.and_then(|it| it.local_addr()).map_or(UDP_PORT, |address| address.port())
+    socket
+        .and_then(|it| it.local_addr())
+        .map_or(UDP_PORT, |address| address.port())
 }

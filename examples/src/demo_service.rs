@@ -31,7 +31,10 @@ impl DemoService {
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let service = Self { tcp: listener.local_addr()?, udp: socket.local_addr()? };
+        let service = Self {
+            tcp: listener.local_addr()?,
+            udp: socket.local_addr()?,
+        };
         tokio::spawn(async move {
             while let Ok((visitor, _)) = listener.accept().await {
                 tokio::spawn(serve_page(visitor));

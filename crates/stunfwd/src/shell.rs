@@ -121,35 +121,33 @@ pub(crate) async fn run(
 
 async fn run_until_stopped(
     rendezvous: Rendezvous,
-    driver: oneshot::Receiver<Result<(), RunError>>,
-    serve_control: impl Future<Output = ()>,
+    mut driver: oneshot::Receiver<Result<(), RunError>>,
+    serve_control: impl Future<Output = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    let room = rendezvous.run(stop.clone());
-    tokio::pin!(room, driver, serve_control);
-    tokio::select! {
-        ended = &mut driver => {
-            stop.cancel();
-            let _ = timeout(STOP_TIMEOUT, room).await;
-            return ended.unwrap_or(Err(RunError::DataThreadStopped));
-        }
-        () = &mut room => {}
-        () = &mut serve_control => {}
-        () = stop.cancelled() => {}
-    }
-    let stopped = stop.is_cancelled();
+    let room = tokio::spawn(rendezvous.run(stop.clone()));
+    let control = tokio::spawn(serve_control);
+    let ended_early = tokio::select! {
+        ended = &mut driver => Some(ended.unwrap_or(Err(RunError::DataThreadStopped))),
+        () = stop.cancelled() => None,
+    };
+    let asked_to = stop.is_cancelled();
     stop.cancel();
-    let ending = async { tokio::join!(&mut driver, &mut room).0 };
-    match timeout(STOP_TIMEOUT, ending).await {
-        Ok(Ok(result)) if stopped => result,
-        Ok(Ok(Err(error))) => Err(error),
-        Ok(_) if !stopped => Err(RunError::DataThreadStopped),
-        Ok(_) => Ok(()),
-        Err(_) => {
-            warn!("stopping took too long; going now");
-            Ok(())
+    let ending = async {
+        let _ = room.await;
+        match ended_early {
+            Some(Ok(())) if !asked_to => Err(RunError::DataThreadStopped),
+            Some(ended) => ended,
+            None => driver.await.unwrap_or(Err(RunError::DataThreadStopped)),
         }
-    }
+    };
+    let ended = timeout(STOP_TIMEOUT, ending).await.unwrap_or_else(|_| {
+        warn!("stopping took too long; going now");
+        Ok(())
+    });
+    control.abort();
+    let _ = control.await;
+    ended
 }
 
 /// Starts the data thread: its own runtime of one thread moves 1.37 times as much as a shared one.

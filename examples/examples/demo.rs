@@ -2,6 +2,7 @@
 //!
 //!     cargo run --release -p stunfwd-examples --example demo            # stays up; try it with curl
 //!     cargo run --release -p stunfwd-examples --example demo -- --once  # shows that it works, and ends
+#![expect(clippy::print_stdout, reason = "a program that shows something")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;

@@ -24,5 +24,8 @@ impl Deadline {
 /// Returns the deadline that comes first; the earlier argument wins a tie.
 #[must_use]
 pub fn earliest(deadlines: impl IntoIterator<Item = Option<Deadline>>) -> Option<Deadline> {
-    deadlines.into_iter().flatten().min_by_key(|deadline| deadline.at)
+    deadlines
+        .into_iter()
+        .flatten()
+        .min_by_key(|deadline| deadline.at)
 }

@@ -35,14 +35,28 @@ impl Retransmission {
     #[must_use]
     pub const fn reliable() -> Self {
         let ti = Duration::from_millis(39_500);
-        Self { rto: ti, rto_max: ti, sends: 1, last_wait: ti }
+        Self {
+            rto: ti,
+            rto_max: ti,
+            sends: 1,
+            last_wait: ti,
+        }
     }
 
     /// Starts the schedule: the first transmission happens at `now`.
     #[must_use]
     pub fn start(self, now: Instant) -> Schedule {
-        let wait = if self.sends <= 1 { self.last_wait } else { self.rto };
-        Schedule { policy: self, sent: 1, wait: self.rto, at: Some(now + wait) }
+        let wait = if self.sends <= 1 {
+            self.last_wait
+        } else {
+            self.rto
+        };
+        Schedule {
+            policy: self,
+            sent: 1,
+            wait: self.rto,
+            at: Some(now + wait),
+        }
     }
 }
 
@@ -91,7 +105,11 @@ impl Schedule {
         }
         self.sent += 1;
         self.wait = (self.wait * 2).min(self.policy.rto_max);
-        let wait = if self.sent >= self.policy.sends { self.policy.last_wait } else { self.wait };
+        let wait = if self.sent >= self.policy.sends {
+            self.policy.last_wait
+        } else {
+            self.wait
+        };
         self.at = Some(now + wait);
         Step::Retransmit
     }
@@ -125,8 +143,14 @@ mod tests {
     fn a_reliable_transport_sends_once() {
         let epoch = Instant::now();
         let mut schedule = Retransmission::reliable().start(epoch);
-        assert_eq!(schedule.deadline(), Some(epoch + Duration::from_millis(39_500)));
-        assert_eq!(schedule.advance(epoch + Duration::from_secs(40)), Step::GiveUp);
+        assert_eq!(
+            schedule.deadline(),
+            Some(epoch + Duration::from_millis(39_500))
+        );
+        assert_eq!(
+            schedule.advance(epoch + Duration::from_secs(40)),
+            Step::GiveUp
+        );
     }
 
     #[test]

@@ -31,7 +31,12 @@ impl<T> Transactions<T> {
     /// Makes an empty table for at most `limit` requests; `reason` names its deadlines.
     #[must_use]
     pub const fn new(limit: usize, reason: &'static str) -> Self {
-        Self { entries: BTreeMap::new(), limit, refused: 0, reason }
+        Self {
+            entries: BTreeMap::new(),
+            limit,
+            refused: 0,
+            reason,
+        }
     }
 
     /// Draws a transaction id.
@@ -53,7 +58,13 @@ impl<T> Transactions<T> {
             self.refused += 1;
             return false;
         }
-        self.entries.insert(id, Entry { schedule: policy.start(now), value });
+        self.entries.insert(
+            id,
+            Entry {
+                schedule: policy.start(now),
+                value,
+            },
+        );
         true
     }
 

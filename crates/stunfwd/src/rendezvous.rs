@@ -179,7 +179,7 @@ impl Reader {
                     .send(RoomEvent::Unreachable(reason))
                     .await
                     .is_ok(),
-                _ => true,
+                WatchEvent::Connected | WatchEvent::Slot(_) | _ => true,
             };
             if !sent {
                 return;
@@ -268,9 +268,8 @@ impl Publisher {
             self.missing_rx.mark_unchanged();
             self.seq += 1;
             let sealed = self.keys.seal(self.slot, self.seq, &plaintext);
-            let error = match self.client.publish(self.seq, sealed).await {
-                Ok(_) => return,
-                Err(error) => error,
+            let Err(error) = self.client.publish(self.seq, sealed).await else {
+                return;
             };
             match error {
                 PublishError::Stale { current_seq } => {
@@ -299,7 +298,10 @@ impl Publisher {
                 PublishError::Request(RequestError::Limited { retry_after }) => {
                     pause = pause.max(retry_after);
                 }
-                other => debug!(error = %other, "the description could not be published"),
+                PublishError::Request(other) => {
+                    debug!(error = %other, "the description could not be published");
+                }
+                _ => debug!("the description could not be published"),
             }
             self.wait(pause).await;
             pause = (pause * 2).min(RETRY_MAX);

@@ -66,7 +66,7 @@ pub(crate) async fn run(
         Side::Egress => SlotName::server(),
     };
     let url = common.signaling_urls[0].clone();
-    let offer_loopback = is_on_loopback(&url).await;
+    let offer_loopback = is_on_loopback(&url);
     let client = RoomClient::new(
         &url,
         common.access_token.clone(),
@@ -178,7 +178,7 @@ async fn derive_keys(room: RoomId) -> RoomKeys {
 }
 
 /// Returns whether signaling runs on this machine: the peer may, too.
-async fn is_on_loopback(url: &str) -> bool {
+fn is_on_loopback(url: &str) -> bool {
     let authority = url
         .split("://")
         .nth(1)

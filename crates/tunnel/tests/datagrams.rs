@@ -214,7 +214,10 @@ fn answers_arrive_after_the_egress_has_forgotten_and_the_source_asked_again() {
     ask_and_answer(&mut ingress, &mut egress, id, now);
     egress.forget(id);
     let short = send(&mut ingress, id, b"lost", now);
-    let unknown = egress.handle_datagram(short, || true, now).reply.expect("unknown flow");
+    let unknown = egress
+        .handle_datagram(short, || true, now)
+        .reply
+        .expect("unknown flow");
     ingress.handle_datagram(unknown, now);
 
     let again = ingress.flow_of(source(), || FlowId::new(6), now).unwrap();
@@ -228,11 +231,19 @@ fn a_repeated_long_form_of_a_flow_that_is_over_does_not_begin_it_again() {
     let mut egress = DatagramEgress::new(IDLE_TIMEOUT);
     let id = ingress.flow_of(source(), || Some(flow()), now).unwrap();
     let long = send(&mut ingress, id, b"pay", now);
-    assert!(egress.handle_datagram(long.clone(), || true, now).open.is_some());
+    assert!(
+        egress
+            .handle_datagram(long.clone(), || true, now)
+            .open
+            .is_some()
+    );
     egress.forget(id);
     let step = egress.handle_datagram(long, || true, now);
     assert_eq!((step.open, step.deliver), (None, None));
-    assert_eq!(Datagram::decode(step.reply.unwrap()).unwrap().body, Body::UnknownFlow);
+    assert_eq!(
+        Datagram::decode(step.reply.unwrap()).unwrap().body,
+        Body::UnknownFlow
+    );
 }
 
 #[test]
@@ -253,17 +264,28 @@ fn fragments_that_two_carriers_cut_differently_make_the_payload() {
 fn payloads_that_lost_a_fragment_do_not_stop_the_next_ones() {
     let (mut reassembler, now) = (Reassembler::new(), Instant::now());
     for packet in 0..=64 {
-        assert_eq!(reassembler.handle(flow(), piece(packet, 0, &[1; 600], false), now), None);
+        assert_eq!(
+            reassembler.handle(flow(), piece(packet, 0, &[1; 600], false), now),
+            None
+        );
     }
     let last = |packet| piece(packet, 600, &[1; 600], true);
     assert!(reassembler.handle(flow(), last(64), now).is_some());
-    assert!(reassembler.handle(flow(), last(0), now).is_none(), "the oldest made room");
+    assert!(
+        reassembler.handle(flow(), last(0), now).is_none(),
+        "the oldest made room"
+    );
 }
 
 #[test]
 fn held_fragments_do_not_pin_the_buffer_they_were_received_in() {
     let buffer = Bytes::from(vec![1; 65_536]);
-    let fragment = Fragment { packet: 0, offset: 0, last: false, bytes: buffer.slice(..1200) };
+    let fragment = Fragment {
+        packet: 0,
+        offset: 0,
+        last: false,
+        bytes: buffer.slice(..1200),
+    };
     let mut reassembler = Reassembler::new();
     assert_eq!(reassembler.handle(flow(), fragment, Instant::now()), None);
     assert!(reassembler.held() > 0 && buffer.is_unique());
@@ -325,13 +347,22 @@ fn ask_and_answer(
     let (waiting, known) = egress.opened(id);
     assert_eq!(waiting, [Bytes::from_static(b"question")]);
     ingress.handle_datagram(known.unwrap(), now);
-    let answer = egress.send(id, b"answer", 1200, now).unwrap().next().unwrap();
+    let answer = egress
+        .send(id, b"answer", 1200, now)
+        .unwrap()
+        .next()
+        .unwrap();
     let delivered = IngressStep::Deliver(source(), Bytes::from_static(b"answer"));
     assert_eq!(ingress.handle_datagram(answer, now), delivered);
 }
 
 fn piece(packet: u64, offset: usize, bytes: &[u8], last: bool) -> Fragment {
-    Fragment { packet, offset, last, bytes: Bytes::copy_from_slice(bytes) }
+    Fragment {
+        packet,
+        offset,
+        last,
+        bytes: Bytes::copy_from_slice(bytes),
+    }
 }
 
 fn send(ingress: &mut DatagramIngress, id: FlowId, payload: &[u8], now: Instant) -> Bytes {

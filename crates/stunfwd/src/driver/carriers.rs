@@ -79,6 +79,10 @@ impl Carriers {
             .map(Carrier::id)
     }
 
+    pub(super) fn forget_peer(&mut self, peer: PeerId) {
+        self.preferred.remove(&peer);
+    }
+
     pub(super) fn close_all(&mut self) {
         for entry in std::mem::take(&mut self.entries).into_values() {
             entry.carrier.close(CODE_GOING_AWAY, "stopped");
@@ -221,10 +225,8 @@ impl Driver {
             });
         }
         self.carriers.preferred.insert(peer, (id, now()));
-        if present.is_some() {
-            if let Some(book) = self.peers.get_mut(peer) {
-                book.path_changes += 1;
-            }
+        if let Some(book) = self.peers.get_mut(peer).filter(|_| present.is_some()) {
+            book.path_changes += 1;
         }
         self.announce_path(peer);
     }
@@ -256,10 +258,9 @@ impl Driver {
                 self.announce_path(peer);
             }
             Notice::Prefer { token } => {
-                if let Some(preferred) = self.carriers.by_token(peer, token) {
-                    if self.side == Side::Egress {
-                        self.prefer(peer, preferred);
-                    }
+                let preferred = self.carriers.by_token(peer, token);
+                if let Some(preferred) = preferred.filter(|_| self.side == Side::Egress) {
+                    self.prefer(peer, preferred);
                 }
             }
             Notice::Dead { token } => {
@@ -283,9 +284,7 @@ impl Driver {
         debug!(?reason, "a carrier ended");
         let peer = entry.peer;
         if let Some(path) = self.paths.get_mut(entry.path) {
-            if path.carrier == Some(id) {
-                path.carrier = None;
-            }
+            path.carrier.take_if(|carrier| *carrier == id);
         }
         let went_away = matches!(
             reason,

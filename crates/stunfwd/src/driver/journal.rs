@@ -182,6 +182,10 @@ impl Journal {
         info!("{} {} stopped", self.peer_word(), key.short());
     }
 
+    pub(super) fn forget_peer(&mut self, peer: PeerId) {
+        self.used.remove(&peer);
+    }
+
     pub(super) fn peer_lost(&mut self, peer: PeerId) {
         if self.used.remove(&peer).is_some() {
             warn!(

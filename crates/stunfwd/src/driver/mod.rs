@@ -114,7 +114,7 @@ impl Driver {
         let node_config = NodeConfig {
             side,
             identity: Hex(config.identity.public_key().0),
-            bases: bases.clone(),
+            bases,
             interfaces: interfaces.clone(),
             offer_loopback: config.offer_loopback,
             policy: policy(common.direct),

@@ -48,6 +48,10 @@ impl Paths {
         self.chosen.get(&peer).copied()
     }
 
+    pub(super) fn forget_peer(&mut self, peer: PeerId) {
+        self.chosen.remove(&peer);
+    }
+
     pub(super) fn set_rtt(&mut self, id: PathId, rtt: Duration) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.view.rtt = Some(rtt);

@@ -152,6 +152,9 @@ impl Driver {
     pub(super) fn remove_peer(&mut self, id: PeerId) {
         self.node.remove_peer(id);
         self.peers.entries.remove(&id);
+        self.carriers.forget_peer(id);
+        self.paths.forget_peer(id);
+        self.journal.forget_peer(id);
         self.known_keys.replace_all(self.peers.keys());
     }
 

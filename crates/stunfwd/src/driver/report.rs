@@ -140,10 +140,10 @@ impl Driver {
                             ForwardState::Error => MappingState::Error,
                         }),
                         error: row.and_then(|row| row.error.clone()),
-                        listen: Some(row.and_then(|row| row.listen).map_or_else(
-                            || mapping.listen_text(),
-                            |listen| listen.to_string(),
-                        )),
+                        listen: Some(
+                            row.and_then(|row| row.listen)
+                                .map_or_else(|| mapping.listen_text(), |listen| listen.to_string()),
+                        ),
                         connections: row.map_or(0, |row| u64::from(row.connections)),
                         bytes_in: row.map_or(0, |row| row.bytes_in),
                         bytes_out: row.map_or(0, |row| row.bytes_out),
@@ -199,5 +199,7 @@ fn concrete_local(view: &PathView) -> SocketAddr {
 
 /// Where the client of a mapping listens, as its own text of the rule says.
 fn listening_at_the_client(spec: &str) -> Option<String> {
-    spec.parse::<PortMapping>().ok().map(|mapping| mapping.listen_text())
+    spec.parse::<PortMapping>()
+        .ok()
+        .map(|mapping| mapping.listen_text())
 }

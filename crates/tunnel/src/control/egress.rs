@@ -99,21 +99,33 @@ impl ControlEgress {
         }
         if mappings.len() > MAPPINGS_MAX {
             let count = mappings.len();
-            return Err(ControlError::TooManyMappings { count, limit: MAPPINGS_MAX });
+            return Err(ControlError::TooManyMappings {
+                count,
+                limit: MAPPINGS_MAX,
+            });
         }
         let mut ids = BTreeSet::new();
         if let Some(repeated) = mappings.iter().find(|mapping| !ids.insert(mapping.id)) {
-            return Err(ControlError::RepeatedMapping { id: repeated.id.value() });
+            return Err(ControlError::RepeatedMapping {
+                id: repeated.id.value(),
+            });
         }
         let mappings: Vec<_> = mappings
             .into_iter()
-            .map(|mapping| JudgedMapping { refused: judge(&mapping).err(), mapping })
+            .map(|mapping| JudgedMapping {
+                refused: judge(&mapping).err(),
+                mapping,
+            })
             .collect();
         let verdicts = mappings
             .iter()
-            .map(|judged| Verdict { id: judged.mapping.id, refused: judged.refused.clone() })
+            .map(|judged| Verdict {
+                id: judged.mapping.id,
+                refused: judged.refused.clone(),
+            })
             .collect();
-        self.frames.push_back(Frame::Answer(Answer { version, verdicts }));
+        self.frames
+            .push_back(Frame::Answer(Answer { version, verdicts }));
         self.prepared = Some(Table { version, mappings });
         Ok(())
     }
@@ -149,9 +161,19 @@ impl ControlEgress {
                 format!("version {version} of the mapping table is not in force"),
             ));
         }
-        match self.mappings().iter().find(|judged| judged.mapping.id == mapping) {
-            Some(JudgedMapping { refused: Some(refused), .. }) => Admission::No(refused.clone()),
-            Some(JudgedMapping { mapping, refused: None }) => Admission::Yes(mapping.clone()),
+        match self
+            .mappings()
+            .iter()
+            .find(|judged| judged.mapping.id == mapping)
+        {
+            Some(JudgedMapping {
+                refused: Some(refused),
+                ..
+            }) => Admission::No(refused.clone()),
+            Some(JudgedMapping {
+                mapping,
+                refused: None,
+            }) => Admission::Yes(mapping.clone()),
             None => Admission::No(refusal(
                 "unknown-mapping",
                 format!("mapping {} is not in the table", mapping.value()),
@@ -183,5 +205,8 @@ impl ControlEgress {
 }
 
 fn refusal(code: &str, text: String) -> RefusedMapping {
-    RefusedMapping { code: code.to_owned(), text }
+    RefusedMapping {
+        code: code.to_owned(),
+        text,
+    }
 }

@@ -188,8 +188,12 @@ impl FrameDecoder {
     /// [`FrameError`], after which nothing sensible follows.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
-            let Some((&kind, rest)) = self.buffer.split_first() else { return Ok(None) };
-            let Some(length) = rest.first_chunk::<4>() else { return Ok(None) };
+            let Some((&kind, rest)) = self.buffer.split_first() else {
+                return Ok(None);
+            };
+            let Some(length) = rest.first_chunk::<4>() else {
+                return Ok(None);
+            };
             let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
             if length > BODY_BYTES_MAX {
                 return Err(FrameError::TooLong { length });

@@ -29,7 +29,10 @@ enum Stage {
     /// Nothing is under way.
     Idle,
     /// Waiting for the verdicts.
-    Proposed { version: u64, ids: Vec<mapping_core::MappingId> },
+    Proposed {
+        version: u64,
+        ids: Vec<mapping_core::MappingId>,
+    },
     /// Waiting for the egress to say that it is in force.
     Committing { version: u64 },
 }
@@ -78,7 +81,10 @@ impl ControlIngress {
         }
         if let Some(proposal) = self.next.take() {
             let ids = proposal.mappings.iter().map(|mapping| mapping.id).collect();
-            self.stage = Stage::Proposed { version: proposal.version, ids };
+            self.stage = Stage::Proposed {
+                version: proposal.version,
+                ids,
+            };
             self.frames.push_back(Frame::Propose(proposal));
         }
     }
@@ -93,14 +99,19 @@ impl ControlIngress {
         match (frame, &self.stage) {
             (Frame::Answer(answer), Stage::Proposed { version, ids })
                 if answer.version == *version
-                    && answer.verdicts.iter().map(|verdict| verdict.id).eq(ids.iter().copied()) =>
+                    && answer
+                        .verdicts
+                        .iter()
+                        .map(|verdict| verdict.id)
+                        .eq(ids.iter().copied()) =>
             {
                 let version = answer.version;
                 self.agreed = Some(version);
                 self.stage = Stage::Committing { version };
                 self.frames.push_back(Frame::Commit(Version { version }));
                 let verdicts = answer.verdicts;
-                self.events.push_back(IngressEvent::Agreed { version, verdicts });
+                self.events
+                    .push_back(IngressEvent::Agreed { version, verdicts });
                 Ok(())
             }
             (Frame::Committed(Version { version }), Stage::Committing { version: expected })

@@ -28,7 +28,9 @@ mod frame;
 mod ingress;
 
 pub use egress::{Admission, ControlEgress, EgressEvent, JudgedMapping, VERSION_WAIT};
-pub use frame::{Answer, Frame, FrameDecoder, FrameError, Proposal, RefusedMapping, Verdict, Version};
+pub use frame::{
+    Answer, Frame, FrameDecoder, FrameError, Proposal, RefusedMapping, Verdict, Version,
+};
 pub use ingress::{ControlIngress, IngressEvent};
 
 /// Why the conversation cannot go on: the peer broke its rules. The instance pair starts over.

@@ -329,6 +329,18 @@ impl Flow {
         self.events.pop_front()
     }
 
+    /// Tells whether [`Self::poll_event`] has something.
+    #[must_use]
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Drops the last word: nobody may ask for it any more.
+    pub fn forget(&mut self) {
+        debug_assert!(self.is_ended(), "only an ended flow is forgotten");
+        self.life = Life::Finished;
+    }
+
     /// Returns when [`Self::handle_timeout`] is to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

@@ -1,0 +1,240 @@
+//! UDP at the egress: datagrams to services, and their answers back.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mapping_core::Protocol;
+use tokio::net::UdpSocket;
+use tokio_util::sync::CancellationToken;
+
+use super::admission;
+use super::clock::{lock, now};
+use super::dial::{self, Refusal};
+use super::egress::Inner;
+use super::event::ForwardEvent;
+use super::stats::Meter;
+use super::udp_ingress::send_all;
+use crate::carrier::Carrier;
+use crate::flow::{FlowId, OpenRequest};
+
+/// The largest UDP packet there can be.
+const PACKET_MAX: usize = 65_536;
+/// How many packets are taken before the others run.
+const TURN_PACKETS: usize = 64;
+/// How often idle flows are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The sockets of open flows.
+#[derive(Debug, Default)]
+pub(super) struct UdpServices {
+    services: Mutex<BTreeMap<FlowId, Arc<Service>>>,
+}
+
+#[derive(Debug)]
+struct Service {
+    socket: UdpSocket,
+    meter: Meter,
+    closed: CancellationToken,
+}
+
+impl UdpServices {
+    fn get(&self, flow: FlowId) -> Option<Arc<Service>> {
+        lock(&self.services).get(&flow).cloned()
+    }
+
+    fn insert(&self, flow: FlowId, service: Arc<Service>) {
+        lock(&self.services).insert(flow, service);
+    }
+
+    fn close(&self, flow: FlowId) {
+        if let Some(service) = lock(&self.services).remove(&flow) {
+            service.closed.cancel();
+        }
+    }
+}
+
+/// Reads a carrier's datagrams until it ends: also those of a carrier that is no longer preferred.
+pub(super) async fn receive(inner: Arc<Inner>, carrier: Carrier) {
+    loop {
+        let datagram = tokio::select! {
+            () = inner.gone.cancelled() => return,
+            datagram = carrier.read_datagram() => datagram,
+        };
+        let Ok(datagram) = datagram else { return };
+        handle(&inner, &carrier, datagram);
+    }
+}
+
+fn handle(inner: &Arc<Inner>, carrier: &Carrier, datagram: Bytes) {
+    let step = {
+        let mut datagrams = lock(&inner.datagrams);
+        let others = datagrams.len();
+        let has_room = || {
+            let room = lock(&inner.table).has_room(others);
+            if !room {
+                inner.refuse_for_limit();
+            }
+            room
+        };
+        datagrams.handle_datagram(datagram, has_room, now())
+    };
+    if let Some((flow, request)) = step.open {
+        tokio::spawn(serve(Arc::clone(inner), flow, request));
+    }
+    if let Some((flow, payload)) = step.deliver {
+        deliver(inner, inner.services.get(flow).as_deref(), &payload);
+    }
+    if let Some(reply) = step.reply {
+        send(inner, Some(carrier.clone()), reply);
+    }
+}
+
+fn deliver(inner: &Inner, service: Option<&Service>, payload: &Bytes) {
+    let Some(service) = service else {
+        return count_dropped(inner);
+    };
+    match service.socket.try_send(payload) {
+        Ok(_) => service.meter.count_in(payload.len()),
+        Err(error) => {
+            tracing::trace!(%error, "service did not take a packet");
+            count_dropped(inner);
+        }
+    }
+}
+
+fn send(inner: &Inner, carrier: Option<Carrier>, datagram: Bytes) {
+    if carrier.is_none_or(|carrier| carrier.send_datagram(datagram).is_err()) {
+        count_dropped(inner);
+    }
+}
+
+fn count_dropped(inner: &Inner) {
+    inner.dropped_datagrams.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Opens a flow's socket, and passes its service's packets on until it is closed.
+async fn serve(inner: Arc<Inner>, flow: FlowId, request: OpenRequest) {
+    let opened = tokio::select! {
+        () = inner.gone.cancelled() => return,
+        opened = connect(&inner, &request) => opened,
+    };
+    let socket = match opened {
+        Ok(socket) => socket,
+        Err(Refusal { code, text }) => {
+            let reply = lock(&inner.datagrams).refuse(flow, code, text.clone(), now());
+            let mapping = request.mapping;
+            inner.events.tell(ForwardEvent::FlowRefused {
+                mapping,
+                reason: text,
+            });
+            if let Some(reply) = reply {
+                send(&inner, inner.carriers.current(), reply);
+            }
+            return;
+        }
+    };
+    let meter = Meter::new(inner.counters_of(request.mapping), Arc::clone(&inner.udp));
+    let service = Arc::new(Service {
+        socket,
+        meter,
+        closed: inner.gone.child_token(),
+    });
+    inner.services.insert(flow, Arc::clone(&service));
+    let (waiting, reply) = lock(&inner.datagrams).opened(flow);
+    if let Some(reply) = reply {
+        send(&inner, inner.carriers.current(), reply);
+    } else {
+        // It was idle for so long that it is forgotten.
+        return inner.services.close(flow);
+    }
+    for payload in waiting {
+        deliver(&inner, Some(&service), &payload);
+    }
+    tokio::select! {
+        () = service.closed.cancelled() => {}
+        error = pass_on(&inner, flow, &service) => {
+            tracing::debug!(?flow, %error, "service socket failed");
+            lock(&inner.datagrams).forget(flow);
+        }
+    }
+    inner.services.close(flow);
+}
+
+async fn connect(inner: &Inner, request: &OpenRequest) -> Result<UdpSocket, Refusal> {
+    let addresses = admission::admit(inner, request, Protocol::Udp).await?;
+    let socket = dial::connect_udp(&addresses).await?;
+    // Until the reactor has seen it, a new socket says that it would block, and the first packet is lost.
+    let _ = socket.writable().await;
+    Ok(socket)
+}
+
+/// Reads the service until the socket fails.
+async fn pass_on(inner: &Inner, flow: FlowId, service: &Service) -> io::Error {
+    let mut buffer = Vec::new();
+    loop {
+        if let Err(error) = service.socket.readable().await {
+            return error;
+        }
+        // An idle flow holds no buffer.
+        buffer.resize(PACKET_MAX, 0);
+        let mut emptied = false;
+        for _ in 0..TURN_PACKETS {
+            match service.socket.try_recv(&mut buffer) {
+                Ok(length) => answer(inner, flow, service, &buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    emptied = true;
+                    break;
+                }
+                // Nobody listens there at the moment, which UDP applications live with.
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return error,
+            }
+        }
+        if emptied {
+            buffer = Vec::new();
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+fn answer(inner: &Inner, flow: FlowId, service: &Service, payload: &[u8]) {
+    let Some(carrier) = inner.carriers.current() else {
+        return count_dropped(inner);
+    };
+    let mut datagrams = lock(&inner.datagrams);
+    let fragments = datagrams.send(flow, payload, carrier.max_datagram_size(), now());
+    if fragments.is_some_and(|fragments| send_all(&carrier, fragments)) {
+        service.meter.count_out(payload.len());
+    } else {
+        count_dropped(inner);
+    }
+}
+
+/// Closes idle flows for as long as the peer is there.
+pub(super) async fn sweep(inner: Arc<Inner>) {
+    loop {
+        tokio::select! {
+            () = inner.gone.cancelled() => return,
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+        let idle = lock(&inner.datagrams).handle_timeout(now());
+        for flow in idle {
+            inner.services.close(flow);
+        }
+    }
+}

@@ -5,7 +5,7 @@
 //! first one may be lost and the egress may have forgotten. Ids hold on every carrier, so that fragments of
 //! one payload may come over two.
 //!
-//! * [`Datagram`] is the wire form, [`fragments`] cuts a payload;
+//! * [`Datagram`] is the wire form, [`fragments()`] cuts a payload;
 //! * [`Reassembler`] joins fragments and drops repetitions, within bounds;
 //! * [`DatagramIngress`] knows which source has which flow, [`DatagramEgress`] which flows are asked for, open
 //!   or refused. Both forget a flow after 120 s without a packet.

@@ -106,7 +106,6 @@ impl Driver {
         let since_ms = since.map_or(0, |since| {
             u64::try_from(now().saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX)
         });
-        let rtt = view.rtt.unwrap_or_else(|| carrier.carrier.rtt());
         Some(PathStatus {
             kind: kind.to_string(),
             transport,
@@ -118,7 +117,8 @@ impl Driver {
                 view.via()
             }
             .to_owned(),
-            rtt_ms: Some(millis(rtt)),
+            // The carrier measures all the time, the checks only when it is quiet.
+            rtt_ms: Some(millis(carrier.carrier.rtt())),
             since_ms,
         })
     }

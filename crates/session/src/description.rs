@@ -184,6 +184,15 @@ impl Description {
             .filter_map(CandidateEntry::to_candidate)
             .collect()
     }
+
+    /// Returns whether no path to this participant can be direct. Whoever has a network has a host candidate,
+    /// so that is a decision.
+    pub(crate) fn offers_relays_only(&self) -> bool {
+        let candidates = self.remote_candidates();
+        candidates
+            .iter()
+            .all(|candidate| candidate.kind == CandidateKind::Relayed)
+    }
 }
 
 impl CandidateEntry {

@@ -72,6 +72,18 @@ pub fn why_relayed(policy: Policy, ours: Option<&Report>, theirs: &NatSummary) -
     }
 }
 
+/// Returns why no path works at all, given why none is direct.
+#[must_use]
+pub fn why_unreached(policy: Policy, why_not_direct: &str) -> String {
+    match policy {
+        Policy::Any => format!("no relay leads to the peer; {why_not_direct}"),
+        Policy::RelayOnly => format!("no relay leads to the peer, and {why_not_direct}"),
+        Policy::DirectOnly => format!(
+            "this side is configured with `direct: \"require\"`, which allows no relay; {why_not_direct}"
+        ),
+    }
+}
+
 fn one_sided(picks: &str, filters: &str) -> String {
     format!(
         "{picks} picks a new port for every destination and {filters} filters by port; a public \

@@ -4,7 +4,7 @@
 //! description is published whole whenever it changes, whenever the room has lost it, and every two
 //! minutes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use signal_client::{
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::resolve::{self, Servers};
 
@@ -30,8 +30,13 @@ const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Servers and credentials are asked for again this often; credentials live for hours.
 const INFO_INTERVAL: Duration = Duration::from_secs(3600);
-/// How long a clean stop waits for the slot to be removed.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a clean stop waits for the slot to be removed: the whole stop should take less than two seconds.
+const REMOVE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// A slot that signaling has forgotten is taken for removed after this long. A living owner notices too, and
+/// writes it again within about a second; five when the outage was long.
+const VANISHED_GRACE: Duration = Duration::from_secs(30);
+/// Slots whose last write is remembered; a room holds fewer. Beyond it writes are merely handed on twice.
+const SLOTS_MAX: usize = 1024;
 
 /// What the room tells the driver.
 #[derive(Debug)]
@@ -50,8 +55,19 @@ pub(crate) enum RoomEvent {
     Reachable,
     /// Signaling does not answer, or refuses; the text is for a person.
     Unreachable(String),
-    /// Another server holds the room.
-    Taken(String),
+    /// The room holds our description.
+    Published,
+    /// Signaling answers, but refuses our description; the text is for a person.
+    Refused(String),
+}
+
+/// What the room held of ours when the watch last began, or since it was removed.
+#[derive(Clone, Copy, Debug, Default)]
+struct OwnSlot {
+    /// How often the watch has begun.
+    watches: u64,
+    /// The sequence of our slot; `None` when it is not there.
+    seq: Option<u64>,
 }
 
 /// What a rendezvous needs to know.
@@ -77,21 +93,22 @@ impl Rendezvous {
             description_rx,
         } = self;
         let (watch_tx, watch_rx) = mpsc::channel(64);
-        let (missing_tx, missing_rx) = watch::channel(0_u64);
+        let (own_slot_tx, own_slot_rx) = watch::channel(OwnSlot::default());
+        let news_rx = own_slot_rx.clone();
         let publisher = Publisher {
             client: client.clone(),
             keys: keys.clone(),
             slot,
             events_tx: events_tx.clone(),
             description_rx,
-            missing_rx,
+            own_slot_rx,
             seq: 0,
         };
         let reader = Reader {
             keys,
             own: slot,
             events_tx: events_tx.clone(),
-            missing_tx,
+            own_slot_tx,
         };
         let cancel = shutdown.clone();
         tokio::join!(
@@ -105,7 +122,7 @@ impl Rendezvous {
             publisher.run(shutdown.clone()),
             async {
                 tokio::select! {
-                    () = ask_for_servers(&client, &stun, &events_tx) => {}
+                    () = ask_for_servers(&client, &stun, &events_tx, news_rx) => {}
                     () = shutdown.cancelled() => {}
                 }
             },
@@ -113,31 +130,55 @@ impl Rendezvous {
     }
 }
 
-/// Asks which servers there are until somebody answers, and again before credentials end.
+/// Asks which servers there are until somebody answers, again before credentials end, and again whenever the
+/// watch has begun anew: a signaling server that was restarted may have another secret for its relay.
 async fn ask_for_servers(
     client: &RoomClient,
     stun: &[String],
     events_tx: &mpsc::Sender<RoomEvent>,
+    mut news_rx: watch::Receiver<OwnSlot>,
 ) {
     let mut pause = RETRY_MIN;
     loop {
-        match client.info().await {
+        let asked_in = news_rx.borrow().watches;
+        let is_known = match client.info().await {
             Ok(info) => {
                 pause = RETRY_MIN;
                 let servers = resolve::servers(stun, &info).await;
-                let unresolved = servers.stun.is_empty();
+                let unresolved =
+                    servers.stun.is_empty() || servers.relays.is_empty() != info.turn.is_empty();
                 if events_tx.send(RoomEvent::Servers(servers)).await.is_err() {
                     return;
                 }
-                sleep(if unresolved { RETRY_MAX } else { INFO_INTERVAL }).await;
+                !unresolved
             }
             Err(error) => {
                 debug!(%error, "signaling does not say which servers there are");
-                sleep(pause).await;
-                pause = (pause * 2).min(RETRY_MAX);
+                false
+            }
+        };
+        // The first watch begins beside the first question: no news to one that was answered.
+        let (wait, answered) = if is_known {
+            (INFO_INTERVAL, asked_in.max(1))
+        } else {
+            (pause, asked_in)
+        };
+        pause = (pause * 2).min(RETRY_MAX);
+        tokio::select! {
+            () = sleep(wait) => {}
+            again = watch_began(&mut news_rx, answered) => {
+                if !again {
+                    return;
+                }
+                pause = RETRY_MIN;
             }
         }
     }
+}
+
+/// Waits for a watch after the one of that number; `false` when there will be none.
+async fn watch_began(news_rx: &mut watch::Receiver<OwnSlot>, after: u64) -> bool {
+    news_rx.wait_for(|own| own.watches > after).await.is_ok()
 }
 
 /// Opens what others wrote.
@@ -145,46 +186,64 @@ struct Reader {
     keys: Arc<RoomKeys>,
     own: SlotName,
     events_tx: mpsc::Sender<RoomEvent>,
-    missing_tx: watch::Sender<u64>,
+    own_slot_tx: watch::Sender<OwnSlot>,
 }
 
 impl Reader {
     async fn run(self, mut watch_rx: mpsc::Receiver<WatchEvent>) {
-        // What was last handed on of each slot: a snapshot after a reconnect repeats everything.
-        let mut handed_on: BTreeMap<SlotName, (PublicKey, u64)> = BTreeMap::new();
-        while let Some(event) = watch_rx.recv().await {
-            let sent = match event {
-                WatchEvent::Slot(state) if state.slot != self.own => {
-                    if handed_on.get(&state.slot) == Some(&(state.key, state.seq)) {
-                        continue;
+        let mut slots = Slots::default();
+        loop {
+            let vanished_at = slots.next_vanished();
+            let event = tokio::select! {
+                event = watch_rx.recv() => event,
+                () = sleep_until_some(vanished_at) => {
+                    for slot in slots.take_vanished(Instant::now()) {
+                        if !self.tell(RoomEvent::Removed { slot }).await {
+                            return;
+                        }
                     }
-                    handed_on.insert(state.slot, (state.key, state.seq));
-                    self.open(state).await
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
+            let goes_on = match event {
+                WatchEvent::Slot(state) if state.slot == self.own => true,
+                WatchEvent::Slot(state) if !slots.is_news(&state) => true,
+                WatchEvent::Slot(state) => self.open(state).await,
+                WatchEvent::Removed { slot } if slot == self.own => {
+                    self.own_slot_tx.send_modify(|own| own.seq = None);
+                    true
                 }
                 WatchEvent::Removed { slot } => {
-                    handed_on.remove(&slot);
-                    self.events_tx
-                        .send(RoomEvent::Removed { slot })
-                        .await
-                        .is_ok()
+                    slots.remove(slot);
+                    self.tell(RoomEvent::Removed { slot }).await
+                }
+                WatchEvent::Connected => {
+                    slots.begin_snapshot();
+                    true
                 }
                 WatchEvent::Ready { own_seq } => {
-                    if own_seq.is_none() {
-                        self.missing_tx.send_modify(|count| *count += 1);
-                    }
-                    self.events_tx.send(RoomEvent::Reachable).await.is_ok()
+                    slots.end_snapshot(Instant::now());
+                    self.own_slot_tx.send_modify(|own| {
+                        own.watches += 1;
+                        own.seq = own_seq;
+                    });
+                    self.tell(RoomEvent::Reachable).await
                 }
-                WatchEvent::Disconnected { reason } => self
-                    .events_tx
-                    .send(RoomEvent::Unreachable(reason))
-                    .await
-                    .is_ok(),
-                WatchEvent::Connected | WatchEvent::Slot(_) | _ => true,
+                WatchEvent::Disconnected { reason } => {
+                    self.tell(RoomEvent::Unreachable(reason)).await
+                }
+                _ => true,
             };
-            if !sent {
+            if !goes_on {
                 return;
             }
         }
+    }
+
+    /// Returns whether anybody listens.
+    async fn tell(&self, event: RoomEvent) -> bool {
+        self.events_tx.send(event).await.is_ok()
     }
 
     async fn open(&self, state: SlotState) -> bool {
@@ -202,13 +261,82 @@ impl Reader {
                     key,
                     plaintext,
                 };
-                self.events_tx.send(opened).await.is_ok()
+                self.tell(opened).await
             }
             Err(error) => {
                 warn!(slot = %slot, %error, "a slot of this room does not open with our room secret");
                 true
             }
         }
+    }
+}
+
+/// What the room is known to hold of others.
+#[derive(Debug, Default)]
+struct Slots {
+    /// What was last handed on of each slot: a snapshot after a reconnect repeats everything.
+    handed_on: BTreeMap<SlotName, (PublicKey, u64)>,
+    /// What the present snapshot has shown so far.
+    shown: BTreeSet<SlotName>,
+    /// What the last snapshot lacked, and when it counts as removed.
+    vanished: BTreeMap<SlotName, Instant>,
+}
+
+impl Slots {
+    /// Takes note of a slot; returns whether it is to be handed on.
+    fn is_news(&mut self, state: &SlotState) -> bool {
+        self.vanished.remove(&state.slot);
+        if self.shown.len() < SLOTS_MAX {
+            self.shown.insert(state.slot);
+        }
+        let write = (state.key, state.seq);
+        if self.handed_on.get(&state.slot) == Some(&write) {
+            return false;
+        }
+        if self.handed_on.len() < SLOTS_MAX || self.handed_on.contains_key(&state.slot) {
+            self.handed_on.insert(state.slot, write);
+        }
+        true
+    }
+
+    fn remove(&mut self, slot: SlotName) {
+        self.handed_on.remove(&slot);
+        self.vanished.remove(&slot);
+    }
+
+    fn begin_snapshot(&mut self) {
+        self.shown.clear();
+    }
+
+    /// The snapshot is whole: signaling has forgotten what it lacks.
+    fn end_snapshot(&mut self, now: Instant) {
+        let due = now + VANISHED_GRACE;
+        for slot in self.handed_on.keys() {
+            if !self.shown.contains(slot) {
+                self.vanished.entry(*slot).or_insert(due);
+            }
+        }
+    }
+
+    fn next_vanished(&self) -> Option<Instant> {
+        self.vanished.values().min().copied()
+    }
+
+    /// Takes out what was not written again in time.
+    fn take_vanished(&mut self, now: Instant) -> Vec<SlotName> {
+        let due = self.vanished.iter().filter(|(_, at)| **at <= now);
+        let due: Vec<_> = due.map(|(slot, _)| *slot).collect();
+        for slot in &due {
+            self.remove(*slot);
+        }
+        due
+    }
+}
+
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -219,7 +347,7 @@ struct Publisher {
     slot: SlotName,
     events_tx: mpsc::Sender<RoomEvent>,
     description_rx: watch::Receiver<Option<Vec<u8>>>,
-    missing_rx: watch::Receiver<u64>,
+    own_slot_rx: watch::Receiver<OwnSlot>,
     seq: u64,
 }
 
@@ -231,8 +359,8 @@ impl Publisher {
                 biased;
                 () = shutdown.cancelled() => break,
                 changed = self.description_rx.changed() => changed.is_ok(),
-                changed = self.missing_rx.changed() => {
-                    if changed.is_err() {
+                is_lost = lost_slot(&mut self.own_slot_rx, self.seq) => {
+                    if !is_lost {
                         break;
                     }
                     debug!("the room does not hold our description: writing it again");
@@ -265,10 +393,11 @@ impl Publisher {
             let Some(plaintext) = self.description_rx.borrow_and_update().clone() else {
                 return;
             };
-            self.missing_rx.mark_unchanged();
+            self.own_slot_rx.mark_unchanged();
             self.seq += 1;
             let sealed = self.keys.seal(self.slot, self.seq, &plaintext);
             let Err(error) = self.client.publish(self.seq, sealed).await else {
+                let _ = self.events_tx.send(RoomEvent::Published).await;
                 return;
             };
             match error {
@@ -289,17 +418,21 @@ impl Publisher {
                         key.short(),
                         age.as_secs()
                     );
-                    let _ = self.events_tx.send(RoomEvent::Taken(text)).await;
+                    let _ = self.events_tx.send(RoomEvent::Refused(text)).await;
                 }
                 PublishError::Request(RequestError::Unauthorized) => {
                     let text = RequestError::Unauthorized.to_string();
                     let _ = self.events_tx.send(RoomEvent::Unreachable(text)).await;
                 }
-                PublishError::Request(RequestError::Limited { retry_after }) => {
-                    pause = pause.max(retry_after);
+                PublishError::Request(RequestError::Unreachable(error)) => {
+                    debug!(%error, "the description could not be published");
                 }
-                PublishError::Request(other) => {
-                    debug!(error = %other, "the description could not be published");
+                PublishError::Request(error) => {
+                    if let RequestError::Limited { retry_after } = error {
+                        pause = pause.max(retry_after);
+                    }
+                    let text = format!("signaling does not take our description: {error}");
+                    let _ = self.events_tx.send(RoomEvent::Refused(text)).await;
                 }
                 _ => debug!("the description could not be published"),
             }
@@ -308,11 +441,94 @@ impl Publisher {
         }
     }
 
-    /// A reconnected watch that misses our slot is news: signaling is back.
+    /// A watch that has begun anew without our slot is news, and so is the end of the server that held it.
     async fn wait(&mut self, pause: Duration) {
         tokio::select! {
             () = sleep(pause) => {}
-            _ = self.missing_rx.changed() => info!("signaling is back"),
+            is_lost = lost_slot(&mut self.own_slot_rx, self.seq) => {
+                if is_lost {
+                    debug!("signaling has news: publishing at once");
+                } else {
+                    sleep(pause).await;
+                }
+            }
         }
+    }
+}
+
+/// Waits until the room is seen to hold another write of ours than the last, or none; `false` when nobody
+/// looks any more.
+async fn lost_slot(own_slot_rx: &mut watch::Receiver<OwnSlot>, seq: u64) -> bool {
+    loop {
+        if own_slot_rx.changed().await.is_err() {
+            return false;
+        }
+        if own_slot_rx.borrow_and_update().seq != Some(seq) {
+            return true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use signal_client::{Identity, Signature};
+
+    use super::*;
+
+    fn written(seed: u8, seq: u64) -> SlotState {
+        let key = Identity::from_seed([seed; 32]).public_key();
+        SlotState {
+            slot: SlotName::client(&key),
+            key,
+            seq,
+            payload: Vec::new(),
+            signature: Signature([0; 64]),
+            age_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_slot_that_signaling_forgot_is_removed_unless_its_owner_writes_it_again() {
+        let (mut slots, now) = (Slots::default(), Instant::now());
+        let (dead, alive) = (written(1, 1), written(2, 1));
+        slots.begin_snapshot();
+        assert!(slots.is_news(&dead) && slots.is_news(&alive));
+        slots.end_snapshot(now);
+        assert_eq!(slots.next_vanished(), None);
+
+        slots.begin_snapshot();
+        slots.end_snapshot(now);
+        assert!(slots.is_news(&written(2, 2)));
+        let due = slots.next_vanished().unwrap();
+        assert_eq!(due, now + VANISHED_GRACE);
+        assert_eq!(slots.take_vanished(due), [dead.slot]);
+        assert_eq!(slots.next_vanished(), None);
+        assert!(slots.is_news(&dead), "it may come back");
+    }
+
+    #[test]
+    fn a_snapshot_that_repeats_everything_hands_on_nothing_twice() {
+        let mut slots = Slots::default();
+        assert!(slots.is_news(&written(1, 1)));
+        slots.begin_snapshot();
+        assert!(!slots.is_news(&written(1, 1)));
+        slots.end_snapshot(Instant::now());
+        assert_eq!(slots.next_vanished(), None);
+    }
+
+    #[tokio::test]
+    async fn our_slot_counts_as_lost_when_the_room_shows_an_older_write_or_none() {
+        let (tx, mut rx) = watch::channel(OwnSlot::default());
+        let lost = async |rx: &mut watch::Receiver<OwnSlot>| {
+            timeout(Duration::ZERO, lost_slot(rx, 5)).await
+        };
+        tx.send_modify(|own| own.seq = Some(5));
+        assert!(lost(&mut rx).await.is_err());
+        tx.send_modify(|own| own.seq = Some(4));
+        assert_eq!(lost(&mut rx).await, Ok(true));
+        tx.send_modify(|own| own.seq = None);
+        assert_eq!(lost(&mut rx).await, Ok(true));
+        drop(tx);
+        assert_eq!(lost(&mut rx).await, Ok(false));
     }
 }

@@ -45,6 +45,9 @@ pub enum RunError {
     /// The thread that moves the data stopped without being asked.
     #[error("the data thread stopped")]
     DataThreadStopped,
+    /// The conversation with signaling stopped without being asked.
+    #[error("the conversation with signaling stopped")]
+    RendezvousStopped,
 }
 
 impl RunError {
@@ -58,7 +61,8 @@ impl RunError {
             | Self::Socket(_)
             | Self::Carriers(_)
             | Self::Thread(_)
-            | Self::DataThreadStopped => 1,
+            | Self::DataThreadStopped
+            | Self::RendezvousStopped => 1,
         }
     }
 }

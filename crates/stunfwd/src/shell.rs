@@ -125,16 +125,23 @@ async fn run_until_stopped(
     serve_control: impl Future<Output = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    let room = tokio::spawn(rendezvous.run(stop.clone()));
+    let mut room = tokio::spawn(rendezvous.run(stop.clone()));
     let control = tokio::spawn(serve_control);
     let ended_early = tokio::select! {
         ended = &mut driver => Some(ended.unwrap_or(Err(RunError::DataThreadStopped))),
+        _ = &mut room => None,
         () = stop.cancelled() => None,
     };
     let asked_to = stop.is_cancelled();
     stop.cancel();
+    if ended_early.is_none() && !asked_to {
+        // Without it nobody would ever find a peer again.
+        return Err(RunError::RendezvousStopped);
+    }
     let ending = async {
-        let _ = room.await;
+        if !room.is_finished() {
+            let _ = room.await;
+        }
         match ended_early {
             Some(Ok(())) if !asked_to => Err(RunError::DataThreadStopped),
             Some(ended) => ended,

@@ -18,7 +18,7 @@ use crate::gather::{Gathered, Interface};
 use crate::hex::Hex;
 use crate::path::{PathId, PathView, RelayStreamId};
 use crate::peer::Peer;
-use crate::reason::{Policy, summary, why_relayed};
+use crate::reason::{Policy, summary, why_relayed, why_unreached};
 use crate::relays::{RelayTransmit, Relays};
 use crate::surroundings::Surroundings;
 
@@ -254,11 +254,21 @@ impl Node {
     #[must_use]
     pub fn why_relayed(&self, id: PeerId) -> Option<String> {
         let peer = self.peers.get(&id)?;
-        Some(why_relayed(
-            self.config.policy,
-            self.report.as_ref(),
-            &peer.description.nat,
-        ))
+        let (policy, ours) = (self.config.policy, self.report.as_ref());
+        if policy != Policy::RelayOnly && peer.description.offers_relays_only() {
+            return Some(
+                "the peer offers no direct address: is it configured with `direct: false`?"
+                    .to_owned(),
+            );
+        }
+        Some(why_relayed(policy, ours, &peer.description.nat))
+    }
+
+    /// Returns why no path to the peer works.
+    #[must_use]
+    pub fn why_unreached(&self, id: PeerId) -> Option<String> {
+        let why = self.why_relayed(id)?;
+        Some(why_unreached(self.config.policy, &why))
     }
 
     /// Returns what is known of a path.

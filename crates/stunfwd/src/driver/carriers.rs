@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use session::{Hex, InstanceId, PathId, PathKind, PeerId, Side};
 use tracing::debug;
 use tunnel::carrier::{
-    Carrier, CarrierClosed, CarrierError, CarrierId, CarrierToken, KindView, Notice,
+    Carrier, CarrierClosed, CarrierError, CarrierId, CarrierToken, KindView, Notice, VirtualAddr,
 };
 
 use super::Driver;
@@ -21,6 +21,9 @@ pub(super) const CODE_PATH_DEAD: u32 = 2;
 pub(super) const CODE_SUPERSEDED: u32 = 3;
 /// Close code: the carrier belongs to no peer or path that we know.
 pub(super) const CODE_UNKNOWN: u32 = 4;
+
+/// Close code: the conversation about mappings broke; flows are reset, and both ends begin anew.
+pub(super) const CODE_START_OVER: u32 = 5;
 
 /// The egress side says at most this often that a carrier looks dead.
 const DEAD_NOTICE_INTERVAL: Duration = Duration::from_secs(1);
@@ -113,8 +116,19 @@ impl Driver {
         });
     }
 
-    pub(super) fn on_dialled(&mut self, path: PathId, result: Result<Carrier, CarrierError>) {
-        self.dial_ended(path);
+    pub(super) fn on_dialled(
+        &mut self,
+        path: PathId,
+        address: VirtualAddr,
+        result: Result<Carrier, CarrierError>,
+    ) {
+        if !self.dial_ended(path, address) {
+            // The path went while it was dialled, or has another route now: nobody waits for this.
+            if let Ok(carrier) = result {
+                carrier.close(CODE_PATH_DEAD, "path dropped");
+            }
+            return;
+        }
         match result {
             Ok(carrier) => self.adopt(path, carrier),
             Err(error) => {
@@ -294,6 +308,13 @@ impl Driver {
             self.peer_went_away(peer);
             return;
         }
+        let starts_over = matches!(
+            reason,
+            CarrierClosed::Peer { code, .. } if *code == u64::from(CODE_START_OVER)
+        );
+        if starts_over {
+            self.start_over_with(peer, Hex(entry.carrier.peer_instance()));
+        }
         if self.side == Side::Ingress {
             self.node.carrier_failed(entry.path, now());
         }
@@ -313,6 +334,19 @@ impl Driver {
         self.remove_peer(peer);
     }
 
+    /// Resets everything between us and a peer run; the ingress side dials anew after a moment.
+    pub(super) fn start_over_with(&mut self, peer: PeerId, instance: InstanceId) {
+        self.forwarding.peer_gone(instance);
+        let paths: Vec<_> = self.carriers.of(peer).map(|entry| entry.path).collect();
+        // All at once: the news of a second carrier's end must not reset what has begun anew.
+        self.close_carriers_of(peer, CODE_START_OVER, "starting over");
+        if self.side == Side::Ingress {
+            for path in paths {
+                self.node.carrier_failed(path, now());
+            }
+        }
+    }
+
     pub(super) fn close_carriers_of(&mut self, peer: PeerId, code: u32, text: &str) {
         let ids: Vec<_> = self
             .carriers
@@ -326,6 +360,9 @@ impl Driver {
 
     pub(super) fn close_carrier(&mut self, id: CarrierId, code: u32, text: &str) {
         if let Some(entry) = self.carriers.entries.remove(&id) {
+            if let Some(path) = self.paths.get_mut(entry.path) {
+                path.carrier.take_if(|carrier| *carrier == id);
+            }
             entry.carrier.close(code, text);
         }
     }

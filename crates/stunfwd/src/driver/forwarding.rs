@@ -24,6 +24,8 @@ pub(super) struct EgressSettings {
 /// One peer run's egress.
 pub(super) struct EgressEntry {
     pub(super) egress: Egress,
+    /// Whose run it is.
+    key: [u8; 32],
     /// When its last carrier went; `None` while it has one.
     alone_since: Option<Instant>,
 }
@@ -34,6 +36,8 @@ pub(super) enum Forwarding {
         ingress: Ingress,
         mappings: Vec<(MappingId, PortMapping)>,
         connected: Option<InstanceId>,
+        /// How long our flows wait for a path; the peer may allow less.
+        resume: Duration,
     },
     Egress {
         settings: EgressSettings,
@@ -70,6 +74,7 @@ impl Forwarding {
                     ingress,
                     mappings,
                     connected: None,
+                    resume: common.resume,
                 }
             }
             Role::Egress(config) => Self::Egress {
@@ -88,13 +93,16 @@ impl Forwarding {
     pub(super) fn add_carrier(&mut self, instance: InstanceId, carrier: Carrier) {
         match self {
             Self::Ingress {
-                ingress, connected, ..
+                ingress,
+                connected,
+                resume,
+                ..
             } => {
                 if *connected != Some(instance) {
                     ingress.peer_connected(PeerInstance(instance.0));
                     *connected = Some(instance);
                 }
-                ingress.set_resume(carrier.peer_resume());
+                ingress.set_resume(carrier.peer_resume().min(*resume));
                 ingress.add_carrier(carrier);
             }
             Self::Egress {
@@ -102,6 +110,18 @@ impl Forwarding {
                 peers,
                 inputs_tx,
             } => {
+                let key = carrier.peer_key();
+                if !peers.contains_key(&instance) {
+                    // A new run is proven: the older ones under its key are over, even those that have left
+                    // the room and were kept only because they might have come back.
+                    peers.retain(|_, old| {
+                        let is_over = old.key == key;
+                        if is_over {
+                            old.egress.shutdown();
+                        }
+                        !is_over
+                    });
+                }
                 let entry = peers.entry(instance).or_insert_with(|| {
                     let (egress, events) = Egress::new(EgressConfig {
                         resume: settings.resume,
@@ -112,11 +132,13 @@ impl Forwarding {
                     pass_on(events, Some(instance), inputs_tx.clone());
                     EgressEntry {
                         egress,
+                        key,
                         alone_since: None,
                     }
                 });
                 entry.alone_since = None;
-                entry.egress.set_resume(carrier.peer_resume());
+                let resume = carrier.peer_resume().min(settings.resume);
+                entry.egress.set_resume(resume);
                 entry.egress.add_carrier(carrier);
             }
         }
@@ -259,9 +281,10 @@ impl Driver {
         };
         let Some(instance) = instance else { return };
         if let Some(peer) = self.peers.by_instance(instance) {
-            self.close_carriers_of(peer, super::carriers::CODE_PATH_DEAD, "starting over");
+            self.start_over_with(peer, instance);
+        } else {
+            self.forwarding.peer_gone(instance);
         }
-        self.forwarding.peer_gone(instance);
     }
 }
 

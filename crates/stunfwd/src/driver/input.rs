@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use session::{InstanceId, PathId, RelayStreamId};
-use tunnel::carrier::{Carrier, CarrierClosed, CarrierError, CarrierId, Notice};
+use tunnel::carrier::{Carrier, CarrierClosed, CarrierError, CarrierId, Notice, VirtualAddr};
 use tunnel::forward::ForwardEvent;
 
 /// Something that a task finished or noticed.
@@ -10,6 +10,8 @@ pub(super) enum Input {
     /// A dial ended.
     Dialled {
         path: PathId,
+        /// Where, in the socket's terms: the path may have another route by now.
+        address: VirtualAddr,
         result: Result<Carrier, CarrierError>,
     },
     /// The peer dialled, and proved that it knows the room.

@@ -1,6 +1,6 @@
 //! What people are told: one line for each thing that a user would notice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use natprobe::{NatType, Report};
@@ -22,9 +22,9 @@ pub(super) struct Journal {
     nat: Option<(NatType, Vec<SocketAddr>)>,
     relay_failures: BTreeMap<(SocketAddr, bool), String>,
     used: BTreeMap<PeerId, (PathKind, SocketAddr)>,
-    described: Option<(PublicKey, bool)>,
+    described: BTreeSet<PeerId>,
     carrier_failure: Option<String>,
-    room_taken: Option<String>,
+    refusal: Option<String>,
 }
 
 impl Journal {
@@ -44,9 +44,9 @@ impl Journal {
             nat: None,
             relay_failures: BTreeMap::new(),
             used: BTreeMap::new(),
-            described: None,
+            described: BTreeSet::new(),
             carrier_failure: None,
-            room_taken: None,
+            refusal: None,
         }
     }
 
@@ -59,7 +59,11 @@ impl Journal {
 
     /// Returns what the program waits for while no peer is there.
     pub(super) fn waiting_reason(&self) -> String {
-        if let Some(text) = &self.room_taken {
+        if let Some(text) = self
+            .refusal
+            .as_ref()
+            .filter(|_| self.signaling_trouble.is_none())
+        {
             return text.clone();
         }
         match &self.signaling_trouble {
@@ -77,7 +81,6 @@ impl Journal {
     }
 
     pub(super) fn signaling_reachable(&mut self) {
-        self.room_taken = None;
         if self.signaling_trouble.take().is_some() || !self.signaling_seen {
             self.signaling_seen = true;
             info!(
@@ -97,11 +100,18 @@ impl Journal {
         self.signaling_trouble = Some(reason);
     }
 
-    pub(super) fn room_taken(&mut self, text: String) {
-        if self.room_taken.is_none() {
+    /// Signaling answers, but does not hold our description.
+    pub(super) fn description_refused(&mut self, text: String) {
+        if self.refusal.is_none() {
             warn!("{text}");
         }
-        self.room_taken = Some(text);
+        self.refusal = Some(text);
+    }
+
+    pub(super) fn description_published(&mut self) {
+        if self.refusal.take().is_some() {
+            info!("the room now holds our description");
+        }
     }
 
     pub(super) fn nat_classified(&mut self, report: &Report) {
@@ -156,16 +166,13 @@ impl Journal {
         }
     }
 
-    pub(super) fn peer_described(&mut self, side: Side, key: PublicKey, fresh: bool) {
-        if self.described == Some((key, fresh)) {
-            return;
-        }
-        self.described = Some((key, fresh));
+    /// A peer's description came; it comes again every two minutes, and is told of once.
+    pub(super) fn peer_described(&mut self, peer: PeerId, key: PublicKey, fresh: bool) {
         let word = self.peer_word();
-        match (fresh, side) {
-            (true, _) => info!("{word} {} is in the room: connecting", key.short()),
-            (false, Side::Egress) => debug!("{word} {} has described itself", key.short()),
-            (false, Side::Ingress) => debug!("{word} {} has not answered yet", key.short()),
+        if !fresh {
+            debug!("{word} {} has not answered yet", key.short());
+        } else if self.described.insert(peer) {
+            info!("{word} {} is in the room: connecting", key.short());
         }
     }
 
@@ -177,12 +184,12 @@ impl Journal {
         );
     }
 
-    pub(super) fn peer_left(&mut self, key: PublicKey) {
-        self.described = None;
+    pub(super) fn peer_left(&self, key: PublicKey) {
         info!("{} {} stopped", self.peer_word(), key.short());
     }
 
     pub(super) fn forget_peer(&mut self, peer: PeerId) {
+        self.described.remove(&peer);
         self.used.remove(&peer);
     }
 

@@ -14,6 +14,7 @@ mod peers;
 mod relay_stream;
 mod report;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use signal_client::Identity;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 use tunnel::carrier::{CarrierConfig, CarrierEndpoint, ControlDatagram, DemuxSocket, KnownKeys};
 
 use self::carriers::Carriers;
@@ -92,6 +93,8 @@ struct Driver {
     paths: Paths,
     carriers: Carriers,
     streams: RelayStreams,
+    /// Sockets that are to be opened again.
+    failed_sockets: BTreeSet<SocketAddr>,
     forwarding: Forwarding,
     journal: Journal,
     description_tx: watch::Sender<Option<Vec<u8>>>,
@@ -147,6 +150,7 @@ impl Driver {
             paths: Paths::default(),
             carriers: Carriers::default(),
             streams: RelayStreams::default(),
+            failed_sockets: BTreeSet::new(),
             forwarding,
             journal,
             description_tx,
@@ -174,6 +178,8 @@ impl Driver {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = until(wake) => self.node.handle_timeout(now()),
+                // Before the queues, which strangers can keep full.
+                _ = tick.tick() => self.on_tick(),
                 Some(answer_tx) = requests_rx.recv() => {
                     let _ = answer_tx.send(self.status());
                 }
@@ -181,7 +187,6 @@ impl Driver {
                 Some(input) = inputs_rx.recv() => self.on_input(input),
                 datagram = socket.recv_control() => self.on_datagram(&datagram),
                 failed = socket.socket_failed() => self.on_socket_failed(failed),
-                _ = tick.tick() => self.on_tick(),
             }
             self.drain();
         }
@@ -203,16 +208,30 @@ impl Driver {
         self.node.handle_datagram(datagram, now());
     }
 
-    /// The system took a socket away: another one at the same port, or at any.
+    /// The system took a socket away: another one at the same port, which the paths know, now or later.
     fn on_socket_failed(&mut self, local: SocketAddr) {
-        if self.socket.bind(local).is_err() {
-            debug!(%local, "a socket failed and could not be opened again");
-        }
+        warn!(%local, "a socket failed; opening it again");
+        self.failed_sockets.insert(local);
+        self.reopen_sockets();
+    }
+
+    fn reopen_sockets(&mut self) {
+        let socket = &self.socket;
+        self.failed_sockets.retain(|local| {
+            let opened = socket.bind(*local);
+            opened
+                .inspect_err(|error| tracing::trace!(%local, %error, "not opened again"))
+                .is_err()
+        });
     }
 
     fn on_input(&mut self, input: Input) {
         match input {
-            Input::Dialled { path, result } => self.on_dialled(path, result),
+            Input::Dialled {
+                path,
+                address,
+                result,
+            } => self.on_dialled(path, address, result),
             Input::Accepted(carrier) => self.on_accepted(carrier),
             Input::Notice { carrier, notice } => self.on_notice(carrier, notice),
             Input::CarrierClosed { carrier, reason } => self.on_carrier_closed(carrier, &reason),
@@ -245,12 +264,14 @@ impl Driver {
             RoomEvent::Removed { slot } => self.on_slot_removed(slot),
             RoomEvent::Reachable => self.journal.signaling_reachable(),
             RoomEvent::Unreachable(reason) => self.journal.signaling_unreachable(reason),
-            RoomEvent::Taken(text) => self.journal.room_taken(text),
+            RoomEvent::Published => self.journal.description_published(),
+            RoomEvent::Refused(text) => self.journal.description_refused(text),
         }
     }
 
     fn on_tick(&mut self) {
         let at = now();
+        self.reopen_sockets();
         self.watch_carriers(at);
         self.forget_old_peers(at);
         self.forwarding

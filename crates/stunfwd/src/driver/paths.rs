@@ -61,8 +61,9 @@ impl Paths {
 
 impl Driver {
     pub(super) fn on_path_ready(&mut self, peer: PeerId, id: PathId, route: Route, view: PathView) {
-        if let Some(old) = self.paths.entries.remove(&id) {
-            self.abandon(&old);
+        let old = self.paths.entries.remove(&id);
+        if let Some(old) = &old {
+            self.abandon(old);
         }
         let virtual_addr = self.socket.allocate();
         if let Err(error) = self.install_route(virtual_addr, tunnel_route(route)) {
@@ -79,6 +80,10 @@ impl Driver {
             dialling: false,
         };
         self.paths.entries.insert(id, entry);
+        if old.is_some_and(|old| old.dialling || old.carrier.is_some()) {
+            // The path is in use, and session does not choose it a second time.
+            self.dial(id);
+        }
     }
 
     /// Installs a route. A new run of a peer may stand at the addresses of an old one, whose packets are
@@ -126,14 +131,23 @@ impl Driver {
         let inputs_tx = self.inputs_tx.clone();
         tokio::spawn(async move {
             let result = endpoint.dial(virtual_addr, options).await;
-            let _ = inputs_tx.send(Input::Dialled { path: id, result }).await;
+            let input = Input::Dialled {
+                path: id,
+                address: virtual_addr,
+                result,
+            };
+            let _ = inputs_tx.send(input).await;
         });
     }
 
-    pub(super) fn dial_ended(&mut self, id: PathId) {
-        if let Some(entry) = self.paths.entries.get_mut(&id) {
-            entry.dialling = false;
-        }
+    /// Takes note of the end of a dial; returns whether the path is still there, at the address dialled.
+    pub(super) fn dial_ended(&mut self, id: PathId, address: VirtualAddr) -> bool {
+        let entry = self.paths.entries.get_mut(&id);
+        let Some(entry) = entry.filter(|entry| entry.virtual_addr == address) else {
+            return false;
+        };
+        entry.dialling = false;
+        true
     }
 
     pub(super) fn on_path_dropped(&mut self, id: PathId, cause: DropCause) {

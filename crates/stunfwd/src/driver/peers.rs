@@ -89,12 +89,17 @@ impl Driver {
             Some(id) => id,
             None => self.add_peer(slot, key, instance),
         };
-        if let Some(entry) = self.peers.get_mut(id) {
-            entry.slot_gone = false;
+        // A slot holds one description: runs that it described before are not in the room any more.
+        for (other, entry) in &mut self.peers.entries {
+            if *other == id {
+                entry.slot_gone = false;
+            } else if entry.slot == slot {
+                entry.slot_gone = true;
+            }
         }
+        self.forget_old_peers(now());
         if self.node.set_peer(id, description, now()) {
-            self.journal
-                .peer_described(self.side, key, self.node.is_fresh(id));
+            self.journal.peer_described(id, key, self.node.is_fresh(id));
         } else {
             self.remove_peer(id);
         }

@@ -80,7 +80,10 @@ impl Driver {
             }
             (None, _) => Some(match self.journal.carrier_trouble() {
                 Some(trouble) => format!("a path works, but no carrier over it: {trouble}"),
-                None => "looking for a path".to_owned(),
+                None => self
+                    .node
+                    .why_unreached(id)
+                    .unwrap_or_else(|| "looking for a path".to_owned()),
             }),
         };
         PeerStatus {

@@ -28,7 +28,6 @@ use tunnel::forward::{
 const INGRESS_SEED: [u8; 32] = [1; 32];
 const EGRESS_SEED: [u8; 32] = [2; 32];
 const LIMIT: Duration = Duration::from_secs(60);
-const PEER: PeerInstance = PeerInstance([2; 16]);
 const MEGABYTE: usize = 1_000_000;
 
 #[tokio::test]
@@ -341,11 +340,136 @@ async fn a_peer_that_is_gone_for_good_resets_its_connections_on_both_ends() {
     let (mut service, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
     socket.write_all(b"x").await.unwrap();
     service.read_u8().await.unwrap();
-    world.ingress.peer_gone(PEER);
+    world.ingress.peer_gone(world.peer);
     world.egress.shutdown();
     assert_reset(&mut socket).await;
     assert_reset(&mut service).await;
     assert_eq!(world.ingress.committed_version(), None);
+}
+
+#[tokio::test]
+async fn a_connection_that_a_dead_peer_never_answered_goes_to_the_next_with_every_byte_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = IngressConfig {
+        max_connections: 3,
+        ..IngressConfig::default()
+    };
+    let mut world = World::with(config, EgressConfig::default()).await;
+    let local = world.map_tcp(1, listener.local_addr().unwrap()).await;
+    let (_, far) = world.connect().await;
+    let mut answered = TcpStream::connect(local).await.unwrap();
+    let (mut service, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    answered.write_all(b"x").await.unwrap();
+    service.read_u8().await.unwrap();
+    world.silence(&far);
+
+    let payload: Vec<u8> = (0..100_000u32).map(|at| (at * 7) as u8).collect();
+    let mut complete = TcpStream::connect(local).await.unwrap();
+    complete.write_all(&payload).await.unwrap();
+    complete.shutdown().await.unwrap();
+    let mut open = TcpStream::connect(local).await.unwrap();
+    open.write_all(b"before ").await.unwrap();
+    let taken = payload.len() as u64 + 7 + 1;
+    world
+        .until(|world| world.ingress.snapshot().bytes_out == taken)
+        .await;
+
+    world.ingress.peer_gone(world.peer);
+    assert_reset(&mut answered).await;
+    // No peer at all for a moment, in which more is said.
+    open.write_all(b"between ").await.unwrap();
+    world
+        .until(|world| world.ingress.snapshot().bytes_out == taken + 8)
+        .await;
+    world.restart_egress();
+    world.connect().await;
+    open.write_all(b"after").await.unwrap();
+    open.shutdown().await.unwrap();
+
+    let mut requests = Vec::new();
+    for _ in 0..2 {
+        let (mut socket, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+        let mut request = Vec::new();
+        timeout(LIMIT, socket.read_to_end(&mut request))
+            .await
+            .expect("the end of the request")
+            .unwrap();
+        socket
+            .write_all(format!("got {}", request.len()).as_bytes())
+            .await
+            .unwrap();
+        requests.push(request);
+    }
+    requests.sort_by_key(Vec::len);
+    assert_eq!(requests[0], b"before between after");
+    assert!(requests[1] == payload, "{} bytes", requests[1].len());
+    for (socket, answer) in [(&mut complete, "got 100000"), (&mut open, "got 20")] {
+        let mut got = String::new();
+        timeout(LIMIT, socket.read_to_string(&mut got))
+            .await
+            .expect("an answer in time")
+            .unwrap();
+        assert_eq!(got, answer);
+    }
+    world
+        .until(|world| world.ingress.snapshot().tcp_flows == 0)
+        .await;
+    let mapping = &world.ingress.snapshot().mappings[0];
+    assert_eq!((mapping.connections, mapping.total_connections), (0, 3));
+    assert_eq!(mapping.bytes_out, taken + 8 + 5);
+}
+
+#[tokio::test]
+async fn a_connection_that_a_dead_peer_never_answered_is_reset_in_its_time_when_no_other_comes() {
+    let config = IngressConfig {
+        path_wait: Duration::from_millis(600),
+        ..IngressConfig::default()
+    };
+    let mut world = World::with(config, EgressConfig::default()).await;
+    let local = world.map_tcp(1, free_address().await).await;
+    let (_, far) = world.connect().await;
+    world
+        .until(|world| world.ingress.committed_version() == Some(1))
+        .await;
+    world.silence(&far);
+    let accepted = tokio::time::Instant::now();
+    let mut socket = TcpStream::connect(local).await.unwrap();
+    socket.write_all(b"x").await.unwrap();
+    world
+        .until(|world| world.ingress.snapshot().bytes_out == 1)
+        .await;
+    world.ingress.peer_gone(world.peer);
+    assert_reset(&mut socket).await;
+    let waited = accepted.elapsed();
+    assert!((500..2000).contains(&waited.as_millis()), "{waited:?}");
+    world
+        .until(|world| world.ingress.snapshot().tcp_flows == 0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_reset_by_the_application_is_noticed_while_the_next_peer_is_waited_for() {
+    let mut world = World::new().await;
+    let local = world.map_tcp(1, free_address().await).await;
+    let (_, far) = world.connect().await;
+    world
+        .until(|world| world.ingress.committed_version() == Some(1))
+        .await;
+    world.silence(&far);
+    let socket = TcpStream::connect(local).await.unwrap();
+    world
+        .until(|world| world.ingress.snapshot().tcp_flows == 1)
+        .await;
+    world.ingress.peer_gone(world.peer);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.ingress.snapshot().tcp_flows, 1);
+    socket2::SockRef::from(&socket)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(socket);
+    world
+        .until(|world| world.ingress.snapshot().tcp_flows == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -514,6 +638,7 @@ impl Node {
 }
 
 struct World {
+    peer: PeerInstance,
     ingress: Ingress,
     events: ForwardEvents,
     egress: Egress,
@@ -533,6 +658,7 @@ impl World {
         let (egress, egress_events) = Egress::new(egress);
         let nodes = [Node::new(Side::Ingress), Node::new(Side::Egress)];
         Self {
+            peer: PeerInstance([2; 16]),
             ingress,
             events,
             egress,
@@ -591,9 +717,20 @@ impl World {
         let (dialled, accepted) = timeout(LIMIT, both).await.expect("a carrier in time");
         let (near, far) = (dialled.unwrap(), accepted.unwrap());
         self.egress.add_carrier(far.clone());
-        self.ingress.peer_connected(PEER);
+        self.ingress.peer_connected(self.peer);
         self.ingress.add_carrier(near.clone());
         (near, far)
+    }
+
+    /// The egress neither hears nor says anything on this carrier from now on, and nobody is told.
+    fn silence(&self, far: &Carrier) {
+        assert!(self.nodes[1].socket.remove(far.virtual_addr()));
+    }
+
+    /// The egress was started again, and this is its next instance.
+    fn restart_egress(&mut self) {
+        self.peer.0[0] += 1;
+        (self.egress, self._egress_events) = Egress::new(EgressConfig::default());
     }
 
     async fn until(&self, holds: impl Fn(&Self) -> bool) {

@@ -12,10 +12,12 @@ use super::record::{Generation, Record, RefuseCode, ResetCode};
 impl Flow {
     /// A record arrived on the stream of `generation`.
     pub fn handle_record(&mut self, generation: Generation, record: Record, now: Instant) {
-        let opens = matches!(record, Record::Open { .. } | Record::Attach { .. });
+        let ingress = self.side == Side::Ingress;
+        let opens = !ingress && matches!(record, Record::Open { .. } | Record::Attach { .. });
         if self.is_finished() || (!opens && self.streams.get(generation).is_none()) {
             return;
         }
+        self.answered |= ingress;
         match record {
             Record::Open {
                 credit, reading, ..
@@ -77,8 +79,10 @@ impl Flow {
     }
 
     /// The stream of `generation` holds something that is no record.
-    pub fn handle_garbage(&mut self, now: Instant) {
-        self.fail(ResetCode::Protocol, now);
+    pub fn handle_garbage(&mut self, generation: Generation, now: Instant) {
+        if self.streams.get(generation).is_some() {
+            self.fail(ResetCode::Protocol, now);
+        }
     }
 
     fn on_attach(
@@ -113,7 +117,6 @@ impl Flow {
             return self.fail(ResetCode::Protocol, now);
         };
         let newly_usable = !std::mem::replace(&mut stream.usable, true);
-        self.answered = true;
         if newly_usable {
             // What ATTACH said stands, unless a stream was lost since.
             let Said {
@@ -142,7 +145,6 @@ impl Flow {
         if let Some(stream) = self.streams.get_mut(generation) {
             stream.usable = true;
         }
-        self.answered = true;
         match self.life {
             Life::Opening => self.events.push_back(Event::Refused { code, text }),
             Life::Resetting { .. } => {}

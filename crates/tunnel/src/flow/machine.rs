@@ -137,7 +137,7 @@ pub struct Flow {
     pub(crate) peer_done: bool,
     /// OPEN left this end, or arrived at it.
     pub(crate) announced: bool,
-    /// Ingress: OPENED or REFUSED or ATTACHED arrived once.
+    /// Ingress: a record arrived; the first one is OPENED or REFUSED.
     pub(crate) answered: bool,
     /// Since when no stream is usable, or since when the flow is over.
     pub(crate) waiting_since: Option<Instant>,
@@ -399,7 +399,7 @@ impl Flow {
         self.aborted
     }
 
-    /// Ingress: tells whether the other end has answered, in whichever way.
+    /// Ingress: tells whether the other end has said anything.
     #[must_use]
     pub const fn is_answered(&self) -> bool {
         self.answered

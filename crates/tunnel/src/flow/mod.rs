@@ -7,7 +7,8 @@
 //!
 //! Its verbs: `attach` (a stream was opened), `handle_record`, `carrier_lost`, `stream_ended`; `write`,
 //! `shutdown`, `reset`, `read`, `consumed` toward the local socket; `poll_output` per generation,
-//! `poll_event`, `poll_timeout`. Nothing here reads a clock or knows of tokio.
+//! `poll_event`, `poll_timeout`. When the other end is gone for good, `take_back` says whether the conversation may
+//! still begin with another, and `reopen` begins it. Nothing here reads a clock or knows of tokio.
 //!
 //! # Records on a stream
 //!
@@ -48,6 +49,7 @@ mod machine;
 mod queue;
 mod receive;
 mod record;
+mod reopen;
 mod send;
 mod speak;
 mod table;

@@ -123,6 +123,17 @@ impl SendHalf {
         self.fin
     }
 
+    /// Everything written, and the end of it, as if none of it was ever put on a stream. Nothing may be
+    /// acknowledged yet.
+    pub(crate) fn into_unsent(self, config: &FlowConfig) -> Self {
+        debug_assert_eq!(self.acked(), 0, "what is acknowledged is forgotten");
+        Self {
+            retained: self.retained,
+            fin: self.fin,
+            ..Self::new(config)
+        }
+    }
+
     /// Forgets what is retained: the flow was reset.
     pub(crate) fn clear(&mut self) {
         self.retained.clear();

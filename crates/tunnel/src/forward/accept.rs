@@ -3,19 +3,24 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 
-use super::clock::{lock, now};
+use super::clock::{lock, now, sleep_until};
 use super::ingress::Inner;
 use super::listeners::Port;
 use super::local;
 use super::peer::Peer;
 use super::shared::SharedFlow;
 use super::stats::Meter;
-use crate::flow::{Flow, OpenRequest};
+use super::supervise::Outcome;
+use crate::flow::{Flow, OpenRequest, ResetCode};
 
-/// Finds a peer for the connection, or resets it.
+/// Forwards the connection to a peer, or resets it when there is none in time.
+///
+/// A peer instance that goes for good before it said anything of the connection may have been dead when the
+/// connection came: the next one is asked for what is left of the time.
 pub(super) async fn serve(inner: Arc<Inner>, port: Arc<Port>, socket: TcpStream, from: SocketAddr) {
     let answer_by = now() + inner.config.path_wait;
     let meter = Meter::new(Arc::clone(&port.counters), Arc::clone(&inner.tcp));
@@ -25,33 +30,46 @@ pub(super) async fn serve(inner: Arc<Inner>, port: Arc<Port>, socket: TcpStream,
         inner.refuse_for_limit();
         return local::reset_on_drop(&socket);
     }
-    let (peer, table_version) = tokio::select! {
-        () = port.closed.cancelled() => return local::reset_on_drop(&socket),
-        () = tokio::time::sleep_until(answer_by.into()) => return local::reset_on_drop(&socket),
-        found = agreed_peer(&inner, port.mapping) => found,
-    };
-    let request = OpenRequest {
+    let request = |table_version| OpenRequest {
         table_version,
         mapping: port.mapping,
         port_offset: port.offset,
         local_peer: Some(from),
     };
-    let flow_config = inner.flow_config();
-    let (id, flow) = {
-        let mut table = lock(&peer.table);
-        let id = table.next_id();
-        let flow = SharedFlow::new(Flow::open(flow_config, id, request, now()));
-        table.insert(id, Arc::clone(&flow));
-        (id, flow)
+    let (mut peer, version) = tokio::select! {
+        _ = given_up(&port, answer_by) => return local::reset_on_drop(&socket),
+        found = agreed_peer(&inner, port.mapping) => found,
     };
-    peer.supervise(
-        &flow,
-        id,
-        Some(port.mapping),
-        Some(answer_by),
-        port.closed.clone(),
-    );
-    local::spawn(flow, socket, meter);
+    let mut id = lock(&peer.table).next_id();
+    let flow = Flow::open(inner.flow_config(), id, request(version), now());
+    let flow = SharedFlow::new(flow);
+    local::spawn(Arc::clone(&flow), socket, meter);
+    loop {
+        let (mapping, closed) = (Some(port.mapping), port.closed.clone());
+        let supervision = peer.supervise(&flow, id, mapping, Some(answer_by), closed);
+        // A peer that is gone is kept by nobody who waits for the next.
+        drop(peer);
+        if supervision.await == Outcome::Over {
+            return;
+        }
+        let version;
+        (peer, version) = tokio::select! {
+            () = flow.aborted() => return,
+            code = given_up(&port, answer_by) => return flow.with(|flow, now| flow.reset(code, now)),
+            found = agreed_peer(&inner, port.mapping) => found,
+        };
+        id = lock(&peer.table).next_id();
+        let config = inner.flow_config();
+        flow.with(|flow, now| flow.reopen(config, id, request(version), now));
+    }
+}
+
+/// Waits until the connection need not wait for a peer any longer, and returns why.
+async fn given_up(port: &Port, answer_by: Instant) -> ResetCode {
+    tokio::select! {
+        () = port.closed.cancelled() => ResetCode::Removed,
+        () = sleep_until(Some(answer_by)) => ResetCode::NoPeer,
+    }
 }
 
 /// Waits for a peer that has accepted the mapping.

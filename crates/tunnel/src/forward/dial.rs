@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use mapping_core::{AllowList, Host, Protocol, WireMapping};
-use tokio::net::{TcpStream, UdpSocket, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket, lookup_host};
 
+use super::local;
 use super::udp_ingress::widen_buffers;
 use crate::flow::RefuseCode;
 
@@ -107,7 +108,8 @@ async fn look_up(name: &str, port: u16) -> Result<Vec<SocketAddr>, Refusal> {
     }
 }
 
-/// Connects to the first address that answers, in `limit` altogether.
+/// Connects to the first address that answers, in `limit` altogether. Until [`local::close_on_drop`], whoever
+/// drops the connection resets it: a service must not take the end of an attempt for the end of a request.
 pub(super) async fn connect_tcp(
     addresses: &[SocketAddr],
     limit: Duration,
@@ -115,7 +117,7 @@ pub(super) async fn connect_tcp(
     let attempts = async {
         let mut first = None;
         for address in addresses {
-            match TcpStream::connect(address).await {
+            match connect_or_reset(*address).await {
                 Ok(socket) => return Ok(socket),
                 // The first address is the one that people mean.
                 Err(error) => {
@@ -136,6 +138,16 @@ pub(super) async fn connect_tcp(
             Err(Refusal::new(RefuseCode::TimedOut, text))
         }
     }
+}
+
+async fn connect_or_reset(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    local::reset_on_drop(&socket);
+    socket.connect(address).await
 }
 
 /// Makes a socket that speaks with the service alone.
@@ -182,4 +194,42 @@ pub(super) fn check_protocol(mapping: &WireMapping, protocol: Protocol) -> Resul
         mapping.protocol
     );
     Err(Refusal::new(RefuseCode::NoMapping, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dial_that_is_given_up_resets_the_connection_that_the_service_has_already() {
+        let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [service.local_addr().unwrap()];
+        tokio::select! {
+            biased;
+            _ = connect_tcp(&addresses, Duration::from_secs(10)) => panic!("it is not asked twice"),
+            () = ready(()) => {}
+        }
+        let (mut socket, _) = service.accept().await.unwrap();
+        let end = socket.read_u8().await.map_err(|error| error.kind());
+        assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_handed_over_is_closed_and_not_reset() {
+        let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [service.local_addr().unwrap()];
+        let dialled = connect_tcp(&addresses, Duration::from_secs(10))
+            .await
+            .unwrap();
+        local::close_on_drop(&dialled);
+        drop(dialled);
+        let (mut socket, _) = service.accept().await.unwrap();
+        let end = socket.read_u8().await.map_err(|error| error.kind());
+        assert_eq!(end, Err(io::ErrorKind::UnexpectedEof));
+    }
 }

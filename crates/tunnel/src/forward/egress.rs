@@ -407,6 +407,7 @@ async fn start_flow(inner: Arc<Inner>, flow: Arc<SharedFlow>, id: FlowId, reques
         Ok(socket) => {
             let meter = Meter::new(inner.counters_of(request.mapping), Arc::clone(&inner.tcp));
             flow.with(|flow, now| flow.opened(now));
+            local::close_on_drop(&socket);
             local::spawn(flow, socket, meter);
         }
         Err(Refusal { code, text }) => {

@@ -166,7 +166,8 @@ impl Ingress {
         self.inner.peer.send_replace(Some(peer));
     }
 
-    /// The peer instance is gone for good: its connections are reset. Those that wait for a peer go on waiting.
+    /// The peer instance is gone for good: its connections are reset. Those of which it never said anything wait for
+    /// the next one, as those do that came while there was none.
     pub fn peer_gone(&self, instance: PeerInstance) {
         let Some(peer) = self.inner.peer().filter(|peer| peer.instance == instance) else {
             return;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -29,9 +30,16 @@ pub(super) fn prepare(socket: &TcpStream) {
 }
 
 /// Makes the drop of the last handle a reset instead of a close.
-pub(super) fn reset_on_drop(socket: &TcpStream) {
-    if let Err(error) = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+pub(super) fn reset_on_drop<'a>(socket: impl Into<SockRef<'a>>) {
+    if let Err(error) = socket.into().set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "connection is closed instead of reset");
+    }
+}
+
+/// Takes that back.
+pub(super) fn close_on_drop(socket: &TcpStream) {
+    if let Err(error) = SockRef::from(socket).set_linger(None) {
+        tracing::debug!(%error, "connection is reset instead of closed");
     }
 }
 
@@ -117,8 +125,7 @@ async fn write(flow: Arc<SharedFlow>, socket: Arc<TcpStream>, meter: Arc<Meter>)
             return reset_on_drop(&socket);
         }
         if pieces.is_empty() && at_end {
-            if let Err(error) = socket2::SockRef::from(&*socket).shutdown(std::net::Shutdown::Write)
-            {
+            if let Err(error) = SockRef::from(&*socket).shutdown(std::net::Shutdown::Write) {
                 fail(&flow, &socket, &error);
             }
             return watch_for_reset(&flow, &socket).await;

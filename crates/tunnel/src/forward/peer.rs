@@ -13,7 +13,7 @@ use super::clock::{lock, now};
 use super::control_flow::{self, Conversation};
 use super::event::{EventSink, ForwardEvent};
 use super::shared::SharedFlow;
-use super::supervise::{Attaching, Supervision, Table};
+use super::supervise::{Attaching, Outcome, Supervision, Table};
 use crate::control::{ControlError, ControlIngress, Frame, IngressEvent, Verdict};
 use crate::datagram::DatagramIngress;
 use crate::flow::{Flow, FlowConfig, FlowId, FlowTable, OpenRequest};
@@ -80,8 +80,8 @@ impl Peer {
             local_peer: None,
         };
         let flow = SharedFlow::new(Flow::open(config, FlowId::CONTROL, request, now()));
-        lock(&self.table).insert(FlowId::CONTROL, Arc::clone(&flow));
-        self.supervise(&flow, FlowId::CONTROL, None, None, CancellationToken::new());
+        let id = FlowId::CONTROL;
+        tokio::spawn(self.supervise(&flow, id, None, None, CancellationToken::new()));
         let peer = Arc::clone(self);
         tokio::spawn(async move {
             tokio::select! {
@@ -94,15 +94,16 @@ impl Peer {
         });
     }
 
-    /// Starts the task that keeps a flow attached.
+    /// Puts a flow into the table, and returns what keeps it attached until it is over.
     pub(super) fn supervise(
-        self: &Arc<Self>,
+        &self,
         flow: &Arc<SharedFlow>,
         id: FlowId,
         mapping: Option<u32>,
         answer_by: Option<std::time::Instant>,
         removed: CancellationToken,
-    ) {
+    ) -> impl Future<Output = Outcome> + use<> {
+        lock(&self.table).insert(id, Arc::clone(flow));
         let supervision = Supervision {
             flow: Arc::clone(flow),
             id,
@@ -113,7 +114,7 @@ impl Peer {
             removed,
         };
         let attaching = Attaching::new(Arc::clone(&self.carriers), answer_by);
-        tokio::spawn(supervision.run_attaching(attaching));
+        supervision.run_attaching(attaching)
     }
 
     pub(super) fn propose(&self, version: u64, mappings: Vec<WireMapping>) {

@@ -33,6 +33,8 @@ pub(super) struct SharedFlow {
 struct State {
     flow: Flow,
     streams: Vec<(Generation, Arc<Notify>)>,
+    /// Ingress: the last stream that was opened, to whichever peer.
+    generation: Generation,
     /// When the supervisor will look by itself.
     armed: Option<Instant>,
     /// That the flow is aborted was said.
@@ -58,6 +60,7 @@ impl SharedFlow {
             state: Mutex::new(State {
                 flow,
                 streams: Vec::new(),
+                generation: Generation(0),
                 armed: None,
                 abort_said: false,
             }),
@@ -146,6 +149,16 @@ impl SharedFlow {
         lock(&self.state).flow.poll_event()
     }
 
+    /// Ingress: tells the flow that a stream was opened, and returns its number.
+    pub(super) fn attach(&self) -> Generation {
+        let mut state = lock(&self.state);
+        state.generation.0 += 1;
+        let generation = state.generation;
+        state.flow.attach(generation, now());
+        self.wake(&mut state);
+        generation
+    }
+
     /// Adds the writer of a stream.
     pub(super) fn add_stream(&self, generation: Generation) -> Arc<Notify> {
         let wake = Arc::new(Notify::new());
@@ -202,7 +215,7 @@ impl SharedFlow {
                     Ok(None) => return true,
                     Err(error) => {
                         tracing::debug!(flow = ?flow.id(), %error, "stream is not readable");
-                        flow.handle_garbage(now);
+                        flow.handle_garbage(generation, now);
                         return false;
                     }
                 }

@@ -12,7 +12,7 @@ use super::event::{EventSink, ForwardEvent};
 use super::shared::SharedFlow;
 use super::stream::FlowStream;
 use crate::carrier::{Carrier, CarrierId};
-use crate::flow::{Event, FlowId, FlowTable, Generation, RecordDecoder, ResetCode};
+use crate::flow::{Event, FlowId, FlowTable, RecordDecoder, ResetCode};
 
 /// How long a carrier may take to give a stream: it waits only while the peer takes no more of them.
 const OPEN_STREAM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,12 +38,20 @@ pub(super) struct Supervision {
     pub(super) removed: CancellationToken,
 }
 
+/// How the supervision of a flow at the ingress ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The flow may be forgotten.
+    Over,
+    /// The peer is gone for good and has never said anything of the flow, which can be opened to another.
+    Unanswered,
+}
+
 /// What the ingress adds: it opens the streams.
 pub(super) struct Attaching {
     carriers: Arc<CarrierSet>,
     /// When a flow that was never answered is given up.
     answer_by: Option<Instant>,
-    generation: u32,
     on: Option<CarrierId>,
     retry: Duration,
     retry_at: Option<Instant>,
@@ -54,7 +62,6 @@ impl Attaching {
         Self {
             carriers,
             answer_by,
-            generation: 0,
             on: None,
             retry: RETRY_MIN,
             retry_at: None,
@@ -78,14 +85,14 @@ impl Supervision {
     }
 
     /// Ingress: the same, and keeps the flow on the carrier that is preferred.
-    pub(super) async fn run_attaching(self, mut attaching: Attaching) {
+    pub(super) async fn run_attaching(self, mut attaching: Attaching) -> Outcome {
         let mut changes = attaching.carriers.subscribe();
         let mut ended = false;
         while !self.settle(&mut ended) {
             changes.borrow_and_update();
             if let Some(carrier) = attaching.wanted(&self.flow, ended) {
                 tokio::select! {
-                    () = self.gone.cancelled() => return self.abandon(ResetCode::Shutdown),
+                    () = self.gone.cancelled() => return self.part(),
                     () = attaching.attach(&self.flow, carrier, &self.gone) => continue,
                 }
             }
@@ -99,7 +106,7 @@ impl Supervision {
             ];
             let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
-                () = self.gone.cancelled() => return self.abandon(ResetCode::Shutdown),
+                () = self.gone.cancelled() => return self.part(),
                 () = self.removed.cancelled(), if !ended => self.reset(ResetCode::Removed),
                 () = self.flow.changed() => {}
                 _ = changes.changed() => {}
@@ -111,6 +118,7 @@ impl Supervision {
                 }
             }
         }
+        Outcome::Over
     }
 
     /// Tells events, and moves the flow through the table; true when it was forgotten.
@@ -154,6 +162,16 @@ impl Supervision {
         self.flow.with(|flow, now| flow.reset(code, now));
     }
 
+    /// Ingress: the peer is gone for good.
+    fn part(&self) -> Outcome {
+        if self.flow.with(|flow, now| flow.take_back(now)) {
+            lock(&self.table).remove(self.id);
+            return Outcome::Unanswered;
+        }
+        self.abandon(ResetCode::Shutdown);
+        Outcome::Over
+    }
+
     fn abandon(&self, code: ResetCode) {
         self.reset(code);
         lock(&self.table).remove(self.id);
@@ -192,9 +210,7 @@ impl Attaching {
             self.retry_at = Some(now() + self.retry);
             return;
         };
-        self.generation += 1;
-        let generation = Generation(self.generation);
-        flow.with(|flow, now| flow.attach(generation, now));
+        let generation = flow.attach();
         FlowStream {
             flow: Arc::clone(flow),
             generation,

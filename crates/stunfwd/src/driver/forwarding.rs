@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use mapping_core::{AllowList, MappingId, PortMapping};
-use session::InstanceId;
+use session::{InstanceId, PeerId};
 use tokio::sync::mpsc;
 use tracing::debug;
 use tunnel::carrier::{Carrier, CarrierId};
@@ -44,6 +44,15 @@ pub(super) enum Forwarding {
         peers: BTreeMap<InstanceId, EgressEntry>,
         inputs_tx: mpsc::Sender<Input>,
     },
+}
+
+/// Whose forwarder reports something.
+pub(super) struct Reporter<'a> {
+    pub(super) forwarding: &'a Forwarding,
+    /// The peer run on the egress side, which has a forwarder for each.
+    pub(super) instance: Option<InstanceId>,
+    /// The peer at the other end, while there is one.
+    pub(super) peer: Option<PeerId>,
 }
 
 /// What was forwarded for one peer run.
@@ -231,15 +240,16 @@ impl Forwarding {
         }
     }
 
-    /// Returns the texts of all mappings that are in force.
-    pub(super) fn mapping_names(&self) -> Vec<String> {
+    /// Returns the texts of the mappings that are in force with a peer run.
+    pub(super) fn mapping_names(&self, instance: Option<InstanceId>) -> Vec<String> {
         match self {
             Self::Ingress { mappings, .. } => mappings
                 .iter()
                 .map(|(_, mapping)| mapping.to_string())
                 .collect(),
-            Self::Egress { peers, .. } => peers
-                .values()
+            Self::Egress { peers, .. } => instance
+                .and_then(|instance| peers.get(&instance))
+                .into_iter()
                 .flat_map(|entry| entry.egress.snapshot().mappings)
                 .filter(|mapping| mapping.error.is_none())
                 .map(|mapping| printable(&mapping.mapping.spec))
@@ -270,7 +280,17 @@ impl Driver {
             debug!(reason, "the control flow broke: starting over");
             self.start_over(instance);
         }
-        self.journal.forward_event(&event, &self.forwarding);
+        let connected = match &self.forwarding {
+            Forwarding::Ingress { connected, .. } => *connected,
+            Forwarding::Egress { .. } => instance,
+        };
+        let peer = connected.and_then(|instance| self.peers.by_instance(instance));
+        let from = Reporter {
+            forwarding: &self.forwarding,
+            instance,
+            peer,
+        };
+        self.journal.forward_event(&event, &from);
     }
 
     /// Nothing can be agreed with this peer run any more: close its carriers, so that new ones are made.

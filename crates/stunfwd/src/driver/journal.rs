@@ -10,7 +10,7 @@ use signal_client::PublicKey;
 use tracing::{debug, info, warn};
 use tunnel::forward::ForwardEvent;
 
-use super::forwarding::Forwarding;
+use super::forwarding::Reporter;
 
 /// What was said last, so that it is said once.
 pub(super) struct Journal {
@@ -248,8 +248,8 @@ impl Journal {
         self.carrier_failure = Some(error.to_owned());
     }
 
-    pub(super) fn forward_event(&mut self, event: &ForwardEvent, forwarding: &Forwarding) {
-        let name = |id: u32| forwarding.mapping_name(id);
+    pub(super) fn forward_event(&mut self, event: &ForwardEvent, from: &Reporter<'_>) {
+        let name = |id: u32| from.forwarding.mapping_name(id);
         match event {
             ForwardEvent::Listening { mapping, address } => {
                 info!("mapping {}: listening on {address}", name(*mapping));
@@ -269,7 +269,7 @@ impl Journal {
                 accepted,
                 refused,
             } => {
-                self.table_committed(*version, *accepted, *refused, forwarding);
+                self.table_committed(*version, *accepted, *refused, from);
             }
             ForwardEvent::MappingRefused { mapping, reason } => {
                 warn!(
@@ -294,14 +294,13 @@ impl Journal {
         }
     }
 
-    fn table_committed(&self, version: u64, accepted: u32, refused: u32, forwarding: &Forwarding) {
-        let over = self
-            .used
-            .values()
-            .next()
+    fn table_committed(&self, version: u64, accepted: u32, refused: u32, from: &Reporter<'_>) {
+        let over = from
+            .peer
+            .and_then(|peer| self.used.get(&peer))
             .map_or("the path", |(kind, _)| kind.as_str());
         info!("mapping table {version} is in force: {accepted} active, {refused} refused");
-        for name in forwarding.mapping_names() {
+        for name in from.forwarding.mapping_names(from.instance) {
             info!("mapping {name}: over {over}");
         }
     }

@@ -12,7 +12,7 @@ use super::ingress::Inner;
 use super::listeners::Port;
 use super::local;
 use super::peer::Peer;
-use super::shared::SharedFlow;
+use super::shared_flow::SharedFlow;
 use super::stats::Meter;
 use super::supervise::Outcome;
 use crate::flow::{Flow, OpenRequest, ResetCode};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::shared::SharedFlow;
+use super::shared_flow::SharedFlow;
 use crate::control::{ControlError, Frame, FrameDecoder};
 
 /// One end of the conversation in flow 0.

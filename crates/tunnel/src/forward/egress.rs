@@ -17,7 +17,7 @@ use super::control_flow::{self, Conversation};
 use super::dial::{self, Refusal};
 use super::event::{EventSink, ForwardEvent, ForwardEvents};
 use super::local;
-use super::shared::SharedFlow;
+use super::shared_flow::SharedFlow;
 use super::stats::{Counters, EgressMappingSnapshot, EgressSnapshot, Meter};
 use super::stream::{FlowStream, write_all};
 use super::supervise::{Supervision, Table};

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::shared::SharedFlow;
+use super::shared_flow::SharedFlow;
 use super::stats::Meter;
 use crate::flow::ResetCode;
 

@@ -15,7 +15,7 @@
 //! Everything is `Send` and spawned on the runtime that calls; run it on one `current_thread` runtime per
 //! tunnel, which moves 1.37 times as much as several threads do.
 //!
-//! * who holds a flow and who is woken: `shared`; its tasks: `stream`, `local`, `supervise`;
+//! * who holds a flow and who is woken: `shared_flow`; its tasks: `stream`, `local`, `supervise`;
 //! * which carriers live and which is preferred: `carriers`; flow 0: `control_flow`;
 //! * listeners: `listeners`; one peer of the ingress: `peer`; UDP at each end: `udp_ingress`, `udp_egress`;
 //! * where a flow leads: `admission`, `dial`.
@@ -32,7 +32,7 @@ mod ingress;
 mod listeners;
 mod local;
 mod peer;
-mod shared;
+mod shared_flow;
 mod stats;
 mod stream;
 mod supervise;

@@ -12,7 +12,7 @@ use super::carriers::CarrierSet;
 use super::clock::{lock, now};
 use super::control_flow::{self, Conversation};
 use super::event::{EventSink, ForwardEvent};
-use super::shared::SharedFlow;
+use super::shared_flow::SharedFlow;
 use super::supervise::{Attaching, Outcome, Supervision, Table};
 use crate::control::{ControlError, ControlIngress, Frame, IngressEvent, Verdict};
 use crate::datagram::DatagramIngress;

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::shared::{Next, SharedFlow};
+use super::shared_flow::{Next, SharedFlow};
 use crate::carrier::{Carrier, StreamReceiver, StreamSender};
 use crate::flow::{Generation, RecordDecoder};
 

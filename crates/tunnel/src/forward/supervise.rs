@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::carriers::CarrierSet;
 use super::clock::{lock, now, sleep_until};
 use super::event::{EventSink, ForwardEvent};
-use super::shared::SharedFlow;
+use super::shared_flow::SharedFlow;
 use super::stream::FlowStream;
 use crate::carrier::{Carrier, CarrierId};
 use crate::flow::{Event, FlowId, FlowTable, RecordDecoder, ResetCode};

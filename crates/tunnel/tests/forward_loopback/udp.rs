@@ -1,0 +1,74 @@
+//! UDP.
+
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use crate::world::{LIMIT, World, udp_ask, udp_echo_service};
+
+#[tokio::test]
+async fn udp_payloads_of_every_size_come_back_whole() {
+    let service = udp_echo_service().await;
+    let mut world = World::new().await;
+    let local = world.map_udp(1, service).await;
+    world.connect().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(local).await.unwrap();
+    for length in [1, 0, 100, 1100, 1162, 1200, 1500, 9000, 65_507] {
+        let payload: Vec<u8> = (0..length)
+            .map(|at: usize| (at * 7 + length) as u8)
+            .collect();
+        assert_eq!(udp_ask(&socket, &payload).await, payload, "{length} bytes");
+    }
+    let snapshot = world.ingress.snapshot();
+    assert_eq!(
+        (snapshot.udp_flows, snapshot.mappings[0].connections),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn no_udp_packet_is_lost_in_a_planned_move() {
+    let service = udp_echo_service().await;
+    let mut world = World::new().await;
+    let local = world.map_udp(1, service).await;
+    let (first, first_far) = world.connect().await;
+    let (second, second_far) = world.connect().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(local).await.unwrap();
+    let mut answer = [0; 2000];
+    udp_ask(&socket, b"warm").await;
+    for number in 0..400u32 {
+        if number % 50 == 0 {
+            let even = number % 100 == 0;
+            world
+                .ingress
+                .prefer(if even { second.id() } else { first.id() });
+            world.egress.prefer(if even {
+                second_far.id()
+            } else {
+                first_far.id()
+            });
+        }
+        socket.send(&number.to_be_bytes()).await.unwrap();
+        let length = timeout(LIMIT, socket.recv(&mut answer))
+            .await
+            .expect("nothing is lost")
+            .unwrap();
+        assert_eq!(answer[..length], number.to_be_bytes());
+    }
+}
+
+#[tokio::test]
+async fn two_sources_of_one_udp_mapping_are_kept_apart() {
+    let service = udp_echo_service().await;
+    let mut world = World::new().await;
+    let local = world.map_udp(1, service).await;
+    world.connect().await;
+    for name in [b"first ", b"second"] {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(local).await.unwrap();
+        assert_eq!(udp_ask(&socket, name).await, name);
+    }
+    assert_eq!(world.ingress.snapshot().udp_flows, 2);
+    assert_eq!(world.egress.snapshot().udp_flows, 2);
+}

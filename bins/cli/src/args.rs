@@ -24,9 +24,10 @@ const LATER: [&str; 6] = ["check", "map", "netcheck", "peers", "room", "--watch"
 #[derive(Debug, Parser)]
 #[command(version, disable_help_subcommand = true)]
 pub struct Args {
-    /// Configuration file, YAML or JSON (.json)
-    #[arg(long, value_name = "FILE", default_value = "config.yml")]
-    pub config: PathBuf,
+    /// Configuration file, YAML or JSON (.json) [default: config.yml]; with a command, the running program
+    /// that was started with it
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
     /// Control socket [default: one named after the configuration, in the runtime directory]
     #[arg(long, value_name = "PATH", global = true)]
     pub control: Option<PathBuf>,
@@ -166,7 +167,10 @@ mod tests {
             (args.log, args.log_format),
             (Some(LogLevel::Debug), LogFormat::Json)
         );
-        assert_eq!(args.config, PathBuf::from("a.json"));
+        assert_eq!(args.config, Some(PathBuf::from("a.json")));
+        for line in ["x --config a.yml status", "x status --config a.yml"] {
+            assert_eq!(parse(line).config, Some(PathBuf::from("a.yml")));
+        }
         let args = parse("x status --json --control c.sock");
         assert_eq!(args.control, Some(PathBuf::from("c.sock")));
         assert!(matches!(args.command, Some(Command::Status { json: true })));

@@ -1,10 +1,13 @@
 //! Runs the program until a signal ends it.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Context;
 use mapping_core::{
     Side,
-    config::{ClientConfig, ServerConfig},
+    config::{ClientConfig, ConfigError, ServerConfig},
 };
+use stunfwd::control::beside_config;
 use stunfwd::{Client, RunError, RunOptions, Server, signals::StopSignals};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -14,6 +17,9 @@ use crate::{args::Args, config_file, failure::Failure, logging};
 /// Threads beside the one that moves the data: signaling and control are seldom busy.
 const WORKER_THREADS: usize = 2;
 
+/// The configuration file when the command line names none.
+const CONFIG_FILE: &str = "config.yml";
+
 enum Config {
     Client(ClientConfig),
     Server(ServerConfig),
@@ -21,11 +27,15 @@ enum Config {
 
 /// Reads the configuration, starts the program and waits for its end.
 pub(crate) fn run(side: Side, args: &Args) -> Result<(), Failure> {
-    let config = load(side, args)?;
+    let config_file = args
+        .config
+        .as_deref()
+        .unwrap_or_else(|| Path::new(CONFIG_FILE));
+    let config = load(side, config_file).map_err(Failure::usage)?;
     logging::start(args.log, args.log_format)?;
     let options = RunOptions {
-        config_file: args.config.clone(),
-        control: args.control.clone(),
+        config_file: config_file.to_owned(),
+        control: args.control.clone().or_else(|| config.control(config_file)),
         state_dir: args.state_dir.clone(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -37,14 +47,33 @@ pub(crate) fn run(side: Side, args: &Args) -> Result<(), Failure> {
     runtime.block_on(run_until_signal(config, options))
 }
 
-fn load(side: Side, args: &Args) -> Result<Config, Failure> {
-    let file = args.config.as_path();
-    let text = config_file::read(file).map_err(Failure::usage)?;
+impl Config {
+    /// Returns the path of the control socket that the configuration asks for.
+    fn control(&self, config_file: &Path) -> Option<PathBuf> {
+        let control = match self {
+            Self::Client(config) => &config.common.control,
+            Self::Server(config) => &config.common.control,
+        };
+        control
+            .as_deref()
+            .map(|control| beside_config(config_file, control))
+    }
+}
+
+/// Returns the path of the control socket that a configuration asks for; `None` when it leaves that open.
+///
+/// # Errors
+/// [`ConfigError`] when it cannot be read.
+pub(crate) fn control_of(side: Side, config_file: &Path) -> Result<Option<PathBuf>, ConfigError> {
+    load(side, config_file).map(|config| config.control(config_file))
+}
+
+fn load(side: Side, file: &Path) -> Result<Config, ConfigError> {
+    let text = config_file::read(file)?;
     match side {
         Side::Ingress => ClientConfig::parse(file, &text).map(Config::Client),
         Side::Egress => ServerConfig::parse(file, &text).map(Config::Server),
     }
-    .map_err(Failure::usage)
 }
 
 async fn run_until_signal(config: Config, options: RunOptions) -> Result<(), Failure> {

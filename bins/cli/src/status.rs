@@ -1,16 +1,19 @@
 //! Asks a running program how it is doing.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use mapping_core::Side;
 use stunfwd::control::{self, ControlClient, FindError};
 
-use crate::{args::Args, failure::Failure};
+use crate::{args::Args, failure::Failure, run};
 
-/// Prints the status of the program at `--control`, else of the only one that runs.
+/// Prints the status of the program at `--control`, else of the one with `--config`, else of the only one
+/// that runs.
 pub(crate) fn status(side: Side, args: Args, json: bool) -> Result<(), Failure> {
     let path = match args.control {
         Some(path) => path,
-        None => control::find(side.role(), args.state_dir.as_deref()).map_err(not_found)?,
+        None => find(side, &args)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -22,6 +25,23 @@ pub(crate) fn status(side: Side, args: Args, json: bool) -> Result<(), Failure> 
         .map_err(Failure::other)?;
     let answer = if json { line } else { status.to_string() };
     crate::print(format!("{answer}\n").as_bytes())
+}
+
+fn find(side: Side, args: &Args) -> Result<PathBuf, Failure> {
+    let config_file = args.config.as_deref();
+    match control::find(side.role(), config_file, args.state_dir.as_deref()) {
+        Ok(program) => Ok(program.socket),
+        Err(error @ FindError::NoneRunning { .. }) => {
+            // One that was started in another environment left its sign elsewhere; the file may still
+            // say where its socket is. A mistyped name of it is worth knowing.
+            let Some(file) = config_file else {
+                return Err(not_found(error));
+            };
+            let control = run::control_of(side, file).map_err(Failure::usage)?;
+            control.ok_or_else(|| not_found(error))
+        }
+        Err(error) => Err(not_found(error)),
+    }
 }
 
 fn not_found(error: FindError) -> Failure {

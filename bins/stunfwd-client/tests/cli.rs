@@ -52,7 +52,7 @@ fn bad_usage_ends_with_2() {
         &["--config"],
         &["--log", "loud"],
         &["--log-format", "xml"],
-        &["status", "--config", "config.yml"],
+        &["status", "--config", "absent.yml"],
         &["completions", "cmd.exe"],
         &["completions"],
     ] {
@@ -201,14 +201,14 @@ fn a_running_program_is_found_answers_and_stops_cleanly() {
     let several = || Some(run(home.path(), &["status"])).filter(|(code, ..)| *code == 2);
     let (_, _, message) = until(several).expect("the second program is found");
     assert!(
-        message.contains("2 programs are running, choose one with --control:"),
+        message.contains("2 programs are running, choose one with --control or --config:"),
         "{message}"
     );
     let socket = message
         .lines()
-        .find(|line| line.ends_with(".sock"))
-        .unwrap()
-        .trim();
+        .find(|line| line.ends_with("other.yml)"))
+        .and_then(|line| line.trim().split(' ').next())
+        .unwrap();
     let chosen = second.wait_for_status(&["--control", socket]);
     assert!(chosen.contains(r#""role":"client""#));
 
@@ -219,6 +219,39 @@ fn a_running_program_is_found_answers_and_stops_cleanly() {
         1,
         "no socket is left behind"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_whose_configuration_names_its_socket_is_found_by_each_command() {
+    let home = home();
+    for folder in ["one", "two"] {
+        fs::create_dir(home.path().join(folder)).unwrap();
+    }
+    let file = home.path().join("one/config.yml");
+    config(home.path(), "one/config.yml");
+    let text = fs::read_to_string(&file).unwrap() + "control: c.sock\n";
+    fs::write(&file, text).unwrap();
+    let mut first = Running::start(home.path(), "one/config.yml");
+    first.wait_for_status(&[]);
+    assert!(home.path().join("one/c.sock").exists(), "beside its file");
+
+    config(home.path(), "two/config.yml");
+    let mut second = Running::start(home.path(), "two/config.yml");
+    second.wait_for_status(&["--config", "two/config.yml"]);
+    let (code, _, message) = run(home.path(), &["status"]);
+    assert_eq!(code, 2, "{message}");
+    for file in ["one/config.yml", "two/config.yml"] {
+        assert!(message.contains(&format!("{file})\n")), "{message}");
+        for line in [&["status", "--config", file], &["--config", file, "status"]] {
+            assert_eq!(run(home.path(), line).0, 0, "{line:?}");
+        }
+    }
+    assert_eq!(first.stop("TERM"), Some(0));
+    assert_eq!(second.stop("TERM"), Some(0));
+    let (code, _, message) = run(home.path(), &["status", "--config", "two/config.yml"]);
+    assert_eq!(code, 1);
+    assert!(message.starts_with("error: no stunfwd-client is running with two/config.yml"));
 }
 
 /// A program in the background; killed when the test ends early.

@@ -1,7 +1,7 @@
 //! A command's end of the control socket.
 
 use std::{
-    fs, io,
+    fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,8 +12,9 @@ use tokio::{
 };
 
 use super::{
-    location::{candidates, runtime_directory},
+    location::{absolute, candidates, is_sign, runtime_directory},
     protocol::{ANSWER_BYTES_MAX, ErrorAnswer, Request},
+    sign::Sign,
     transport,
 };
 use crate::{state_dir::default_directory, status::Status};
@@ -21,23 +22,46 @@ use crate::{state_dir::default_directory, status::Status};
 /// How long an answer may take: it is made from memory, so only a program that hangs needs longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A program that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Running {
+    /// Its control socket.
+    pub socket: PathBuf,
+    /// Its configuration; `None` when it did not say.
+    pub config: Option<PathBuf>,
+}
+
+/// The socket alone, or with the configuration in brackets.
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.socket.display())?;
+        match &self.config {
+            Some(config) => write!(f, " (configuration {})", config.display()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Why no program was found to ask.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FindError {
     /// Nobody answers in any of the directories.
-    #[error("no stunfwd-{role} is running (looked in {}): start it, or name its socket with --control", list(.directories, " and "))]
+    #[error("no stunfwd-{role} is running{} (looked in {}): start it, or name its socket with --control", with(.config.as_deref()), list(.directories, " and "))]
     NoneRunning {
         /// `client` or `server`.
         role: String,
+        /// The configuration that was asked for.
+        config: Option<PathBuf>,
         /// Where control sockets are by default.
         directories: Vec<PathBuf>,
     },
     /// Several answer.
-    #[error("{} programs are running, choose one with --control:\n  {}", .sockets.len(), list(.sockets, "\n  "))]
+    #[error("{} programs are running, choose one with --control or --config:\n  {}", .programs.len(), lines(.programs))]
     SeveralRunning {
-        /// Their control sockets.
-        sockets: Vec<PathBuf>,
+        /// Each of them.
+        programs: Vec<Running>,
     },
     /// A directory cannot be read.
     #[error("{} cannot be read", .directory.display())]
@@ -80,41 +104,64 @@ pub enum RequestError {
     },
 }
 
-/// Finds the control socket of the only running program of a role, in the runtime directory and in the
-/// state directory (`state_dir`, else the default one).
+/// Finds the only running program of a role, or of one configuration of it, in the runtime directory and in
+/// the state directory (`state_dir`, else the default one).
 ///
 /// # Errors
 /// [`FindError`] when there is none or more than one.
-pub fn find(role: &str, state_dir: Option<&Path>) -> Result<PathBuf, FindError> {
+pub fn find(
+    role: &str,
+    config_file: Option<&Path>,
+    state_dir: Option<&Path>,
+) -> Result<Running, FindError> {
     let state_dir = state_dir.map(Path::to_owned).or_else(default_directory);
     let mut directories: Vec<_> = [runtime_directory(), state_dir]
         .into_iter()
         .flatten()
         .collect();
-    // They may be one, and a program is not to be counted twice.
-    directories.dedup_by_key(|directory| {
-        fs::canonicalize(&*directory).unwrap_or_else(|_| directory.clone())
-    });
-    let mut sockets = Vec::new();
+    // They may be one, and a program is not to be looked for twice.
+    directories.dedup_by_key(|directory| absolute(directory));
+    find_in(directories, role, config_file)
+}
+
+fn find_in(
+    directories: Vec<PathBuf>,
+    role: &str,
+    config_file: Option<&Path>,
+) -> Result<Running, FindError> {
+    let mut programs: Vec<Running> = Vec::new();
     for directory in &directories {
-        let found = candidates(directory, role).map_err(|source| FindError::Unreadable {
-            directory: directory.clone(),
-            source,
+        let found = candidates(directory, role, config_file).map_err(|source| {
+            let directory = directory.clone();
+            FindError::Unreadable { directory, source }
         })?;
-        // What cannot be asked, such as another user's, is not ours to talk to.
-        sockets.extend(
-            found
-                .into_iter()
-                .filter(|path| transport::is_answered(path).unwrap_or(false)),
-        );
+        // Signs first: they say more than the socket, which is then known.
+        let (signs, sockets): (Vec<_>, Vec<_>) = found.into_iter().partition(|it| is_sign(it));
+        let signs = signs.iter().filter_map(|file| Sign::read(file));
+        let signed = signs.map(|sign| Running {
+            socket: sign.socket,
+            config: Some(sign.config),
+        });
+        let unsigned = sockets.into_iter().map(|socket| Running {
+            socket: absolute(&socket),
+            config: None,
+        });
+        for program in signed.chain(unsigned) {
+            let is_known = programs.iter().any(|known| known.socket == program.socket);
+            // What cannot be asked, such as another user's, is not ours to talk to.
+            if !is_known && transport::is_answered(&program.socket).unwrap_or(false) {
+                programs.push(program);
+            }
+        }
     }
-    match sockets.len() {
+    match programs.len() {
         0 => Err(FindError::NoneRunning {
             role: role.to_owned(),
+            config: config_file.map(Path::to_owned),
             directories,
         }),
-        1 => Ok(sockets.remove(0)),
-        _ => Err(FindError::SeveralRunning { sockets }),
+        1 => Ok(programs.remove(0)),
+        _ => Err(FindError::SeveralRunning { programs }),
     }
 }
 
@@ -190,4 +237,141 @@ fn list(paths: &[PathBuf], separator: &str) -> String {
         .map(|path| path.display().to_string())
         .collect();
     paths.join(separator)
+}
+
+fn lines(programs: &[Running]) -> String {
+    let programs: Vec<_> = programs.iter().map(ToString::to_string).collect();
+    programs.join("\n  ")
+}
+
+fn with(config_file: Option<&Path>) -> String {
+    config_file.map_or_else(String::new, |file| format!(" with {}", file.display()))
+}
+
+#[cfg(all(test, unix))]
+#[expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::control::ControlServer;
+
+    struct Home(tempfile::TempDir);
+
+    impl Home {
+        fn new() -> Self {
+            let home = Self(tempfile::tempdir().unwrap());
+            fs::create_dir(home.path("run")).unwrap();
+            for config in ["a.yml", "b.yml"] {
+                fs::write(home.path(config), "").unwrap();
+            }
+            home
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            fs::canonicalize(self.0.path()).unwrap().join(name)
+        }
+
+        fn start(&self, control: Option<&str>, config: &str) -> ControlServer {
+            let control = control.map(|name| self.path(name));
+            let (config, run) = (self.path(config), self.path("run"));
+            ControlServer::bind_with_sign(control.as_deref(), "client", &config, &run).unwrap()
+        }
+
+        fn find(&self, config: Option<&str>) -> Result<Running, FindError> {
+            let config = config.map(|name| self.path(name));
+            find_in(vec![self.path("run")], "client", config.as_deref())
+        }
+
+        fn files(&self) -> usize {
+            fs::read_dir(self.path("run")).unwrap().count()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_is_found_wherever_its_socket_is() {
+        let home = Home::new();
+        let program = home.start(Some("elsewhere.sock"), "a.yml");
+        let expected = Running {
+            socket: home.path("elsewhere.sock"),
+            config: Some(home.path("a.yml")),
+        };
+        assert_eq!(home.find(None).unwrap(), expected);
+        drop(program);
+        assert!(matches!(
+            home.find(None),
+            Err(FindError::NoneRunning { .. })
+        ));
+        assert_eq!(home.files(), 0, "the sign goes with the program");
+    }
+
+    #[tokio::test]
+    async fn several_are_listed_with_their_configurations_and_one_is_chosen_by_it() {
+        let home = Home::new();
+        let first = home.start(None, "a.yml");
+        let second = home.start(Some("b.sock"), "b.yml");
+        let several = home.find(None).unwrap_err().to_string();
+        assert!(
+            several.starts_with("2 programs are running, choose one with --control or --config:\n")
+        );
+        for (program, config) in [(&first, "a.yml"), (&second, "b.yml")] {
+            let (socket, path) = (program.path().display(), home.path(config));
+            let line = format!("\n  {socket} (configuration {})", path.display());
+            assert!(several.contains(&line), "{several}");
+            assert_eq!(home.find(Some(config)).unwrap().socket, program.path());
+        }
+        let third = home.start(Some("a2.sock"), "a.yml");
+        let of_one = home.find(Some("a.yml")).unwrap_err();
+        assert!(matches!(of_one, FindError::SeveralRunning { programs } if programs.len() == 2));
+        drop((first, second, third));
+        let none = home.find(Some("a.yml")).unwrap_err().to_string();
+        let expected = format!(
+            "no stunfwd-client is running with {} (",
+            home.path("a.yml").display()
+        );
+        assert!(none.starts_with(&expected), "{none}");
+    }
+
+    #[tokio::test]
+    async fn a_sign_of_a_killed_program_is_not_believed_and_is_replaced() {
+        let home = Home::new();
+        // A killed program drops nothing.
+        let killed = home.start(Some("x.sock"), "a.yml");
+        let sign = fs::read_dir(home.path("run"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
+        let text = fs::read(sign.path()).unwrap();
+        drop(killed);
+        fs::write(sign.path(), &text).unwrap();
+        assert!(matches!(
+            home.find(None),
+            Err(FindError::NoneRunning { .. })
+        ));
+
+        let program = home.start(Some("x.sock"), "b.yml");
+        let found = home.find(None).unwrap();
+        assert_eq!(
+            found.config,
+            Some(home.path("b.yml")),
+            "not the killed one's"
+        );
+        assert!(matches!(
+            home.find(Some("a.yml")),
+            Err(FindError::NoneRunning { .. })
+        ));
+        fs::write(sign.path(), "{").unwrap();
+        assert_eq!(
+            home.find(None).unwrap(),
+            found,
+            "what is no sign is ignored"
+        );
+        drop(program);
+
+        let again = home.start(Some("y.sock"), "a.yml");
+        assert_eq!(home.find(Some("a.yml")).unwrap().socket, again.path());
+        drop(again);
+        assert_eq!(home.files(), 0);
+    }
 }

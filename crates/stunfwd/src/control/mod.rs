@@ -9,16 +9,21 @@
 //! the configuration's canonical path, so that one socket belongs to one configuration and a restart finds
 //! its own. A second process with the same configuration and role takes `ROLE-HASH.2.sock`. A file that is
 //! left over from a process that died is replaced; one that answers is not, and nothing but a socket is.
+//!
+//! Beside the default place of its socket every program puts up a sign (`sign`), so that [`find`] finds it
+//! wherever its socket is, and can say which configuration it runs.
 
 mod client;
 mod location;
 pub mod protocol;
 mod server;
+mod sign;
 mod transport;
 
 use std::{io, path::PathBuf};
 
-pub use client::{ControlClient, FindError, RequestError, find};
+pub use client::{ControlClient, FindError, RequestError, Running, find};
+pub use location::beside_config;
 pub use server::ControlServer;
 
 /// Why the control socket cannot be opened.

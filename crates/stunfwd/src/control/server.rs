@@ -18,8 +18,9 @@ use tracing::{debug, warn};
 
 use super::{
     ControlError,
-    location::{names, runtime_directory},
+    location::{SOCKET_ENDING, names, runtime_directory},
     protocol::{ErrorAnswer, REQUEST_BYTES_MAX, Request},
+    sign::StandingSign,
     transport::{Listener, NURSERY_BYTES, PATH_BYTES_MAX, Stream, is_answered},
 };
 use crate::{state_dir::create_private, status::Status};
@@ -39,6 +40,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub struct ControlServer {
     listener: Listener,
     path: PathBuf,
+    /// Goes when the socket goes.
+    _sign: Option<StandingSign>,
 }
 
 impl ControlServer {
@@ -53,13 +56,32 @@ impl ControlServer {
         config_file: &Path,
         state_dir: &Path,
     ) -> Result<Self, ControlError> {
-        if let Some(path) = given {
-            return Self::bind_at(path);
-        }
-        match runtime_directory() {
-            Some(directory) => Self::bind_in(&directory, role, config_file),
-            None => Self::bind_in(state_dir, role, config_file),
-        }
+        let directory = runtime_directory().unwrap_or_else(|| state_dir.to_owned());
+        Self::bind_with_sign(given, role, config_file, &directory)
+    }
+
+    /// Opens the socket and puts up its sign in the directory of default sockets.
+    pub(super) fn bind_with_sign(
+        given: Option<&Path>,
+        role: &str,
+        config_file: &Path,
+        directory: &Path,
+    ) -> Result<Self, ControlError> {
+        let server = match given {
+            Some(path) => Self::bind_at(path)?,
+            None => Self::bind_in(directory, role, config_file)?,
+        };
+        let sign = StandingSign::put_up(directory, role, config_file, &server.path)
+            .inspect_err(|error| {
+                // It answers all the same, to whoever knows where.
+                let directory = directory.display();
+                warn!(%error, %directory, "commands find this program with --control alone");
+            })
+            .ok();
+        Ok(Self {
+            _sign: sign,
+            ..server
+        })
     }
 
     fn bind_in(directory: &Path, role: &str, config_file: &Path) -> Result<Self, ControlError> {
@@ -68,7 +90,7 @@ impl ControlServer {
             source,
         })?;
         let mut last = None;
-        for name in names(role, config_file) {
+        for name in names(role, config_file, SOCKET_ENDING) {
             match Self::bind_at(&directory.join(name)) {
                 Err(error @ ControlError::InUse { .. }) => last = Some(error),
                 other => return other,
@@ -153,6 +175,7 @@ impl ControlServer {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            _sign: None,
         })
     }
 }
@@ -224,12 +247,7 @@ mod tests {
     }
 
     fn bind(path: &Path) -> Result<ControlServer, ControlError> {
-        ControlServer::bind(
-            Some(path),
-            "client",
-            Path::new("config.yml"),
-            Path::new("/nonexistent"),
-        )
+        ControlServer::bind_at(path)
     }
 
     async fn raw(path: &Path, request: &[u8]) -> String {

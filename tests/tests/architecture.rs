@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stunfwd_tests::workspace::{self, Package};
 
 /// Each package and which packages of the workspace it may depend on.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("stunwire", &[]),
     ("sansio", &["stunwire"]),
     ("natprobe", &["stunwire", "sansio"]),
@@ -42,8 +42,9 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "signal-client",
         ],
     ),
-    ("stunfwd-client", &["stunfwd", "mapping-core"]),
-    ("stunfwd-server", &["stunfwd", "mapping-core"]),
+    ("stunfwd-cli", &["stunfwd", "mapping-core"]),
+    ("stunfwd-client", &["stunfwd-cli"]),
+    ("stunfwd-server", &["stunfwd-cli"]),
     (
         "natlab",
         &[
@@ -81,8 +82,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
             "tunnel",
             "stunfwd",
             "signaling",
-            "stunfwd-client",
-            "stunfwd-server",
+            "stunfwd-cli",
             "stunfwd-examples",
         ],
     ),
@@ -90,8 +90,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
         "clap",
         &[
             "signaling",
-            "stunfwd-client",
-            "stunfwd-server",
+            "stunfwd-cli",
             "stunfwd-examples",
         ],
     ),
@@ -99,8 +98,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
         "anyhow",
         &[
             "signaling",
-            "stunfwd-client",
-            "stunfwd-server",
+            "stunfwd-cli",
             "stunfwd-examples",
             "stunfwd-tests",
         ],

@@ -94,7 +94,7 @@ fn tcp_and_udp_are_forwarded_between_two_programs_on_one_machine() {
             "--max",
             "65507",
             "--interval-us",
-            "5000",
+            "20000",
         ],
     );
     assert_eq!(

@@ -150,21 +150,22 @@ async fn connect_or_reset(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-/// Makes a socket that speaks with the service alone.
-///
-/// Which of several addresses has the service cannot be known before it answers: the first one that the
-/// system has a route to is taken.
-pub(super) async fn connect_udp(addresses: &[SocketAddr]) -> Result<UdpSocket, Refusal> {
+/// Makes one socket for each address to which the system has a route, in the same order.
+pub(super) async fn connect_udp(addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>, Refusal> {
+    let mut sockets = Vec::new();
     let mut first = None;
     for address in addresses {
         match connect_udp_to(*address).await {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => sockets.push(socket),
             Err(error) => {
                 first.get_or_insert_with(|| Refusal::from_io(address, &error));
             }
         }
     }
-    Err(first.unwrap_or_else(|| Refusal::new(RefuseCode::NotResolved, "no address")))
+    if sockets.is_empty() {
+        return Err(first.unwrap_or_else(|| Refusal::new(RefuseCode::NotResolved, "no address")));
+    }
+    Ok(sockets)
 }
 
 async fn connect_udp_to(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mapping_core::Protocol;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
@@ -36,9 +37,46 @@ pub(super) struct UdpServices {
 
 #[derive(Debug)]
 struct Service {
-    socket: UdpSocket,
+    /// One for each address at which the service may be, in the order in which they are tried.
+    sockets: Vec<UdpSocket>,
+    /// Which of them is in use.
+    chosen: AtomicUsize,
+    /// The last payload, until anything was answered: it is sent again when nobody listens there.
+    unanswered: Mutex<Option<Bytes>>,
+    answered: AtomicBool,
     meter: Meter,
     closed: CancellationToken,
+}
+
+impl Service {
+    fn socket(&self) -> &UdpSocket {
+        &self.sockets[self.chosen.load(Ordering::Relaxed)]
+    }
+
+    fn send(&self, payload: &Bytes) -> io::Result<usize> {
+        if !self.answered.load(Ordering::Relaxed) && self.sockets.len() > 1 {
+            *lock(&self.unanswered) = Some(payload.clone());
+        }
+        self.socket().try_send(payload)
+    }
+
+    /// Nobody listens at the present address: goes on to the next one, unless this one has ever answered.
+    fn refused(&self) {
+        let next = self.chosen.load(Ordering::Relaxed) + 1;
+        if self.answered.load(Ordering::Relaxed) || next >= self.sockets.len() {
+            return;
+        }
+        self.chosen.store(next, Ordering::Relaxed);
+        if let Some(payload) = lock(&self.unanswered).take() {
+            let _ = self.socket().try_send(&payload);
+        }
+    }
+
+    fn note_answer(&self) {
+        if !self.answered.swap(true, Ordering::Relaxed) {
+            *lock(&self.unanswered) = None;
+        }
+    }
 }
 
 impl UdpServices {
@@ -97,10 +135,13 @@ fn deliver(inner: &Inner, service: Option<&Service>, payload: &Bytes) {
     let Some(service) = service else {
         return count_dropped(inner);
     };
-    match service.socket.try_send(payload) {
+    match service.send(payload) {
         Ok(_) => service.meter.count_in(payload.len()),
         Err(error) => {
             tracing::trace!(%error, "service did not take a packet");
+            if is_passing(&error) {
+                service.refused();
+            }
             count_dropped(inner);
         }
     }
@@ -122,8 +163,8 @@ async fn serve(inner: Arc<Inner>, flow: FlowId, request: OpenRequest) {
         () = inner.gone.cancelled() => return,
         opened = connect(&inner, &request) => opened,
     };
-    let socket = match opened {
-        Ok(socket) => socket,
+    let sockets = match opened {
+        Ok(sockets) => sockets,
         Err(Refusal { code, text }) => {
             let reply = lock(&inner.datagrams).refuse(flow, code, text.clone(), now());
             let mapping = request.mapping;
@@ -139,7 +180,10 @@ async fn serve(inner: Arc<Inner>, flow: FlowId, request: OpenRequest) {
     };
     let meter = Meter::new(inner.counters_of(request.mapping), Arc::clone(&inner.udp));
     let service = Arc::new(Service {
-        socket,
+        sockets,
+        chosen: AtomicUsize::new(0),
+        unanswered: Mutex::new(None),
+        answered: AtomicBool::new(false),
         meter,
         closed: inner.gone.child_token(),
     });
@@ -164,33 +208,51 @@ async fn serve(inner: Arc<Inner>, flow: FlowId, request: OpenRequest) {
     inner.services.close(flow);
 }
 
-async fn connect(inner: &Inner, request: &OpenRequest) -> Result<UdpSocket, Refusal> {
+/// Makes a socket for each address at which the service may be: which of them has it is not known before
+/// it answers, or the system says that nobody listens there.
+async fn connect(inner: &Inner, request: &OpenRequest) -> Result<Vec<UdpSocket>, Refusal> {
     let addresses = admission::admit(inner, request, Protocol::Udp).await?;
-    let socket = dial::connect_udp(&addresses).await?;
-    // Until the reactor has seen it, a new socket says that it would block, and the first packet is lost.
-    let _ = socket.writable().await;
-    Ok(socket)
+    let sockets = dial::connect_udp(&addresses).await?;
+    for socket in &sockets {
+        // Until the reactor has seen it, a new socket says that it would block, and the first packet is lost.
+        let _ = socket.writable().await;
+    }
+    Ok(sockets)
 }
 
 /// Reads the service until the socket fails.
 async fn pass_on(inner: &Inner, flow: FlowId, service: &Service) -> io::Error {
     let mut buffer = Vec::new();
     loop {
-        if let Err(error) = service.socket.readable().await {
-            return error;
+        let socket = service.socket();
+        match socket.ready(Interest::READABLE | Interest::ERROR).await {
+            Ok(ready) if ready.is_error() => {
+                take_passing_error(socket, service);
+                if !ready.is_readable() {
+                    continue;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => return error,
         }
         // An idle flow holds no buffer.
         buffer.resize(PACKET_MAX, 0);
         let mut emptied = false;
         for _ in 0..TURN_PACKETS {
-            match service.socket.try_recv(&mut buffer) {
-                Ok(length) => answer(inner, flow, service, &buffer[..length]),
+            match socket.try_recv(&mut buffer) {
+                Ok(length) => {
+                    service.note_answer();
+                    answer(inner, flow, service, &buffer[..length]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     emptied = true;
                     break;
                 }
                 // Nobody listens there at the moment, which UDP applications live with.
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_passing(&error) => {
+                    service.refused();
+                    break;
+                }
                 Err(error) => return error,
             }
         }
@@ -199,6 +261,15 @@ async fn pass_on(inner: &Inner, flow: FlowId, service: &Service) -> io::Error {
         } else {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// An ICMP answer makes a socket that has nothing to read neither readable nor writable.
+fn take_passing_error(socket: &UdpSocket, service: &Service) {
+    let seen = || Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock));
+    let _ = socket.try_io(Interest::ERROR, seen);
+    if matches!(socket.take_error(), Ok(Some(error)) if is_passing(&error)) {
+        service.refused();
     }
 }
 

@@ -72,3 +72,33 @@ async fn two_sources_of_one_udp_mapping_are_kept_apart() {
     assert_eq!(world.ingress.snapshot().udp_flows, 2);
     assert_eq!(world.egress.snapshot().udp_flows, 2);
 }
+
+#[tokio::test]
+async fn a_service_on_the_ipv6_loopback_alone_is_found_by_the_first_packet() {
+    let service = UdpSocket::bind("[::1]:0").await.expect("an IPv6 loopback");
+    let port = service.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut buffer = [0; 2000];
+        while let Ok((length, from)) = service.recv_from(&mut buffer).await {
+            service.send_to(&buffer[..length], from).await.unwrap();
+        }
+    });
+    let mut world = World::new().await;
+    // The mapping names no host: 127.0.0.1 comes first, where nobody listens.
+    let local = world.map_udp(1, ([127, 0, 0, 1], port).into()).await;
+    world.connect().await;
+    // UDP that comes before both ends agree is dropped.
+    world
+        .until(|world| world.ingress.committed_version().is_some())
+        .await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(local).await.unwrap();
+    socket.send(b"first").await.unwrap();
+    let mut answer = [0; 16];
+    let length = timeout(LIMIT, socket.recv(&mut answer))
+        .await
+        .expect("nothing is lost")
+        .unwrap();
+    assert_eq!(&answer[..length], b"first");
+    assert_eq!(udp_ask(&socket, b"second").await, b"second");
+}

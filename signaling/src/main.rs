@@ -4,12 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser, Subcommand};
-use signaling::{Config, ConfigError, Settings, Signaling};
+use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use signaling::{Config, ConfigError, LATER_KEYS, LogLevel, Settings, Signaling};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// Rendezvous, STUN and TURN in one process: where stunfwd-client and stunfwd-server find each other.
 ///
@@ -79,31 +77,28 @@ struct Options {
         hide_env_values = true
     )]
     access_token: Option<String>,
-    /// How much is logged: error, warn, info, debug, trace, or a filter as in RUST_LOG.
+    /// How much is logged: off, error, warn, info, debug or trace [default: info, or what RUST_LOG says].
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
     /// How it is logged: text or json.
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    #[command(flatten)]
-    later: LaterOptions,
 }
 
-/// Options of later versions, which are refused by name.
-#[derive(Debug, clap::Args)]
-struct LaterOptions {
-    #[arg(long, hide = true)]
-    turn_url: Vec<String>,
-    #[arg(long, hide = true)]
-    tls_cert: Option<String>,
-    #[arg(long, hide = true)]
-    tls_key: Option<String>,
-    #[arg(long, hide = true)]
-    metrics: Option<String>,
+/// Returns the command line with the options of later versions, which are refused by name.
+///
+/// They are not part of [`Cli`], since completions would offer even hidden options.
+fn command_line() -> clap::Command {
+    let later = |key: &'static str| {
+        let option = Arg::new(key).long(key).hide(true);
+        option.action(ArgAction::Append)
+    };
+    Cli::command().args(LATER_KEYS.iter().copied().map(later))
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = command_line().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Some(Subcommands::Completions { shell }) = cli.command {
         let mut command = Cli::command();
         clap_complete::generate(
@@ -114,32 +109,38 @@ fn main() -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    let config = match configure(cli.options) {
+    let config = match configure(cli.options, &matches) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("error: {error}");
             return ExitCode::from(2);
         }
     };
     if let Err(error) = start_log(&config) {
-        eprintln!("--log: {error:#}");
+        eprintln!("error: {error:#}");
         return ExitCode::from(2);
     }
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn configure(options: Options) -> Result<Config, ConfigError> {
+fn configure(options: Options, matches: &ArgMatches) -> Result<Config, ConfigError> {
     let file = match &options.config {
-        Some(path) => Settings::read_file(path)?,
+        Some(path) => Settings::read_file(path),
         None => Settings::default(),
     };
-    file.overlaid_with(options.into_settings()).resolve()
+    let mut settings = options.into_settings();
+    for &key in LATER_KEYS {
+        for value in matches.get_many::<String>(key).into_iter().flatten() {
+            settings.flag(key, value);
+        }
+    }
+    file.overlaid_with(settings).resolve()
 }
 
 impl Options {
@@ -155,15 +156,8 @@ impl Options {
             ("access-token", self.access_token),
             ("log", self.log),
             ("log-format", self.log_format),
-            ("tls-cert", self.later.tls_cert),
-            ("tls-key", self.later.tls_key),
-            ("metrics", self.later.metrics),
         ];
-        let often = [
-            ("stun", self.stun),
-            ("relay-allow", self.relay_allow),
-            ("turn-url", self.later.turn_url),
-        ];
+        let often = [("stun", self.stun), ("relay-allow", self.relay_allow)];
         for (key, value) in once {
             value
                 .into_iter()
@@ -180,24 +174,22 @@ impl Options {
 
 /// Logs go to standard error; `--log` counts more than `RUST_LOG`, and `info` is the default.
 fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = match &config.log {
-        Some(log) => EnvFilter::try_new(log)?,
-        None => match std::env::var(EnvFilter::DEFAULT_ENV) {
-            Ok(log) if !log.is_empty() => EnvFilter::try_new(log).context("RUST_LOG")?,
-            _ => EnvFilter::new("info"),
-        },
+    let filter = match (config.log, std::env::var(EnvFilter::DEFAULT_ENV)) {
+        (None, Ok(directives)) if !directives.trim().is_empty() => EnvFilter::try_new(&directives)
+            .with_context(|| format!("RUST_LOG: `{directives}`: write for example info"))?,
+        (level, _) => EnvFilter::new(level.unwrap_or(LogLevel::Info).directives()),
     };
-    let registry = tracing_subscriber::registry().with(filter);
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let layer = tracing_subscriber::fmt::layer()
+    let stderr_is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = fmt()
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(colours);
-    if config.log_json {
-        registry.with(layer.json()).init();
+        .with_ansi(stderr_is_terminal && std::env::var_os("NO_COLOR").is_none());
+    let started = if config.log_json {
+        builder.json().flatten_event(true).try_init()
     } else {
-        registry.with(layer).init();
-    }
-    Ok(())
+        builder.try_init()
+    };
+    started.map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {

@@ -69,7 +69,7 @@ fn bad_usage_is_status_2_and_names_the_value() {
     assert_eq!(code, Some(2));
     assert_eq!(
         stderr.trim(),
-        "--listen `8080`: must be an address and a port such as 0.0.0.0:8080"
+        "error: --listen `8080`: must be an address and a port such as 0.0.0.0:8080"
     );
     assert_eq!(run(&["--no-such-option"]).0, Some(2));
 }
@@ -106,7 +106,7 @@ fn a_wrong_file_is_status_2_with_line_and_key() {
     assert_eq!(code, Some(2));
     assert_eq!(
         stderr.trim(),
-        format!("{file}:2: unknown key `stunn`: did you mean `stun`?")
+        format!("error: {file}:2: unknown key `stunn`: did you mean `stun`?")
     );
 }
 
@@ -146,4 +146,54 @@ fn completions_are_printed() {
     let (code, script, _) = run(&["completions", "bash"]);
     assert_eq!(code, Some(0));
     assert!(script.contains("--relay-ports"), "{script}");
+    for shell in ["bash", "zsh", "fish"] {
+        let (_, script, _) = run(&["completions", shell]);
+        for later in ["turn-url", "tls-cert", "tls-key", "metrics"] {
+            assert!(!script.contains(later), "{shell} offers {later}");
+        }
+    }
+}
+
+#[test]
+fn a_log_level_that_does_not_exist_is_status_2() {
+    for level in ["nonsense", "", "signaling=debug"] {
+        let (code, _, stderr) = run(&["--log", level]);
+        assert_eq!(
+            (code, stderr),
+            (
+                Some(2),
+                format!("error: --log `{level}`: must be off, error, warn, info, debug or trace\n")
+            )
+        );
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_status_2_and_says_what_to_do() {
+    let (code, _, stderr) = run(&["--config", "/nonexistent/s.yml", "--listen", "8080"]);
+    assert_eq!(code, Some(2));
+    assert_eq!(
+        stderr,
+        "error: /nonexistent/s.yml: there is no such file: name another with --config FILE, or leave \
+         --config out, since every option has a default\n\
+         --listen `8080`: must be an address and a port such as 0.0.0.0:8080\n"
+    );
+    let (code, _, stderr) = run(&["--config", "/"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.starts_with("error: /: cannot be read: "), "{stderr}");
+    assert!(stderr.contains("--config FILE"), "{stderr}");
+}
+
+#[test]
+fn a_json_log_line_has_its_message_at_the_top() {
+    let listen = ["--listen", "127.0.0.1:0", "--stun", "127.0.0.1:0"];
+    let (mut child, log) = start(&[&listen[..], &["--log-format", "json"]].concat());
+    assert_eq!(stop(&mut child, "-TERM"), Some(0));
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(
+            line["message"].is_string() && line.get("fields").is_none(),
+            "{line}"
+        );
+    }
 }

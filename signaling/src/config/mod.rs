@@ -1,6 +1,7 @@
 //! What the operator wants: options from the command line and from a file, checked together.
 
 mod file;
+mod log_level;
 mod resolve;
 
 use std::fmt;
@@ -9,6 +10,8 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use mapping_core::Secret;
+
+pub use log_level::LogLevel;
 
 /// The option keys, as on the command line without the dashes and in the file.
 pub const KEYS: &[&str] = &[
@@ -48,8 +51,8 @@ pub struct Config {
     pub turn_secret: Option<Secret>,
     /// What every request must bear; everybody is served when absent.
     pub access_token: Option<Secret>,
-    /// The level of the log, as in `RUST_LOG`.
-    pub log: Option<String>,
+    /// How much is logged; what `RUST_LOG` says, else info, when absent.
+    pub log: Option<LogLevel>,
     /// Whether log lines are JSON.
     pub log_json: bool,
 }
@@ -74,7 +77,19 @@ impl Default for Config {
 
 /// Options as they were written, not yet checked.
 #[derive(Clone, Debug, Default)]
-pub struct Settings(Vec<Setting>);
+pub struct Settings {
+    given: Vec<Setting>,
+    /// What is wrong with the file as such: its keys, not its values.
+    problems: Vec<Problem>,
+}
+
+/// Something wrong. Its order is the order of reporting: the command line, then the file from its top.
+#[derive(Clone, Debug)]
+struct Problem {
+    /// The line in the file; 0 for the command line and for the file as a whole.
+    line: usize,
+    text: String,
+}
 
 #[derive(Clone)]
 struct Setting {
@@ -93,27 +108,27 @@ enum Source {
 impl Settings {
     /// Adds an option from the command line; `key` is one of [`KEYS`] or [`LATER_KEYS`].
     pub fn flag(&mut self, key: &'static str, value: impl Into<String>) {
-        self.0.push(Setting {
+        self.given.push(Setting {
             key,
             value: value.into(),
             source: Source::Flag,
         });
     }
 
-    /// Reads a file, YAML or (with the ending `.json`) JSON, of at most 64 KiB.
-    ///
-    /// # Errors
-    /// When it cannot be read, or holds unknown keys or values of a wrong kind.
-    pub fn read_file(path: &std::path::Path) -> Result<Self, ConfigError> {
+    /// Reads a file, YAML or (with the ending `.json`) JSON, of at most 64 KiB. What is wrong with it is
+    /// reported by [`Settings::resolve`], with everything else.
+    #[must_use]
+    pub fn read_file(path: &std::path::Path) -> Self {
         file::read(path)
     }
 
     /// Puts `over` above this: a key that it names counts as it says, lists included.
     #[must_use]
     pub fn overlaid_with(mut self, over: Self) -> Self {
-        self.0
-            .retain(|setting| !over.0.iter().any(|other| other.key == setting.key));
-        self.0.extend(over.0);
+        self.given
+            .retain(|setting| !over.given.iter().any(|other| other.key == setting.key));
+        self.given.extend(over.given);
+        self.problems.extend(over.problems);
         self
     }
 
@@ -122,7 +137,7 @@ impl Settings {
     /// # Errors
     /// With every problem at once.
     pub fn resolve(self) -> Result<Config, ConfigError> {
-        resolve::resolve(&self.0)
+        resolve::resolve(&self.given, self.problems)
     }
 }
 
@@ -141,14 +156,6 @@ impl fmt::Debug for Setting {
 pub struct ConfigError {
     /// One line each: where, which key, which value, and what would be right.
     pub problems: Vec<String>,
-}
-
-impl ConfigError {
-    fn one(problem: String) -> Self {
-        Self {
-            problems: vec![problem],
-        }
-    }
 }
 
 impl fmt::Display for ConfigError {

@@ -6,26 +6,25 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use mapping_core::Secret;
 
-use super::{Config, ConfigError, LATER_KEYS, Setting, Source};
+use super::{Config, ConfigError, LATER_KEYS, LogLevel, Problem, Setting, Source};
 
-pub(super) fn resolve(settings: &[Setting]) -> Result<Config, ConfigError> {
-    let mut resolver = Resolver {
-        settings,
-        problems: Vec::new(),
-    };
+/// Checks the settings; `problems` is what is known to be wrong already.
+pub(super) fn resolve(settings: &[Setting], problems: Vec<Problem>) -> Result<Config, ConfigError> {
+    let mut resolver = Resolver { settings, problems };
     let config = resolver.resolve();
-    if resolver.problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(ConfigError {
-            problems: resolver.problems,
-        })
+    let mut problems = resolver.problems;
+    if problems.is_empty() {
+        return Ok(config);
     }
+    problems.sort_by_key(|problem| problem.line);
+    Err(ConfigError {
+        problems: problems.into_iter().map(|problem| problem.text).collect(),
+    })
 }
 
 struct Resolver<'a> {
     settings: &'a [Setting],
-    problems: Vec<String>,
+    problems: Vec<Problem>,
 }
 
 impl Resolver<'_> {
@@ -69,9 +68,11 @@ impl Resolver<'_> {
             ),
             turn_secret: self.secret("turn-secret"),
             access_token: self.secret("access-token"),
-            log: self.one("log", "must be a level such as info", |text| {
-                (!text.is_empty()).then(|| text.to_owned())
-            }),
+            log: self.one(
+                "log",
+                "must be off, error, warn, info, debug or trace",
+                LogLevel::parse,
+            ),
             log_json: self
                 .one("log-format", "must be text or json", |text| match text {
                     "text" => Some(false),
@@ -129,8 +130,10 @@ impl Resolver<'_> {
             .all(|byte| (0x21..0x7f).contains(&byte));
         if setting.value.is_empty() || !printable {
             let place = setting.place();
-            self.problems
-                .push(format!("{place}: must be printable ASCII without spaces"));
+            self.problems.push(Problem {
+                line: setting.line(),
+                text: format!("{place}: must be printable ASCII without spaces"),
+            });
         }
         Some(Secret::new(setting.value.clone()))
     }
@@ -173,14 +176,25 @@ impl Resolver<'_> {
 
     fn problem(&mut self, setting: &Setting, wrong: &str) {
         let Setting { key, value, source } = setting;
-        self.problems.push(match source {
+        let text = match source {
             Source::Flag => format!("--{key} `{value}`: {wrong}"),
             Source::File { file, line } => format!("{file}:{line}: `{key}: {value}`: {wrong}"),
+        };
+        self.problems.push(Problem {
+            line: setting.line(),
+            text,
         });
     }
 }
 
 impl Setting {
+    fn line(&self) -> usize {
+        match &self.source {
+            Source::Flag => 0,
+            Source::File { line, .. } => *line,
+        }
+    }
+
     fn place(&self) -> String {
         match &self.source {
             Source::Flag => format!("--{}", self.key),

@@ -1,0 +1,212 @@
+//! Virtual time: what happens next, to whom.
+
+use std::time::{Duration, Instant};
+
+use session::{Event, NodeTransmit};
+
+use super::{Arrival, World};
+use crate::ping::Ping;
+
+/// Between two looks at the carriers.
+const TICK: Duration = Duration::from_millis(50);
+/// A machine whose deadline does not move after so many calls would spin for ever.
+const WAKES_MAX: u32 = 20;
+
+impl World {
+    /// Lets time pass.
+    ///
+    /// # Panics
+    ///
+    /// When anything was logged at level ERROR.
+    pub fn run(&mut self, time: Duration) {
+        let ran_out = self.run_until(time, |_| false);
+        debug_assert!(ran_out.is_none());
+    }
+
+    /// Runs until `done`, or until `limit` has passed; returns how long it took.
+    ///
+    /// # Panics
+    ///
+    /// When anything was logged at level ERROR.
+    pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Option<Duration> {
+        let begin = self.now;
+        let log = self.log.clone();
+        let took = log.during(|| {
+            while !done(self) {
+                if !self.step(begin + limit) {
+                    return None;
+                }
+            }
+            Some(self.now - begin)
+        });
+        let errors = log.take();
+        assert!(errors.is_empty(), "SEED={}: logged {errors:?}", self.seed);
+        took
+    }
+
+    fn step(&mut self, until: Instant) -> bool {
+        let nodes = self
+            .hosts
+            .iter()
+            .filter_map(|host| host.node.poll_timeout())
+            .map(|deadline| deadline.at);
+        let servers = self.servers.iter().filter_map(|it| it.poll_timeout());
+        let arrival = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let next = nodes.chain(servers).chain(arrival).min();
+        let next = next.map_or(self.next_tick, |next| next.min(self.next_tick));
+        if next > until {
+            self.now = until;
+            return false;
+        }
+        self.now = self.now.max(next);
+        let now = self.now;
+        for index in 0..self.servers.len() {
+            let server = &mut self.servers[index];
+            if server.poll_timeout().is_some_and(|at| at <= now) {
+                let outputs = server.handle_timeout(now);
+                self.send_outputs(outputs);
+            }
+        }
+        while let Some(entry) = self.queue.first_entry().filter(|it| it.key().0 <= now) {
+            let arrival = entry.remove();
+            self.on_arrival(arrival);
+        }
+        for index in 0..self.hosts.len() {
+            self.wake(index);
+        }
+        if self.next_tick <= now {
+            self.next_tick = now + TICK;
+            self.tick();
+        }
+        true
+    }
+
+    /// Calls `handle_timeout` until the deadline lies ahead, which must not take long.
+    fn wake(&mut self, index: usize) {
+        let mut calls = 0;
+        while let Some(deadline) = self.hosts[index].node.poll_timeout() {
+            if deadline.at > self.now {
+                break;
+            }
+            self.hosts[index].node.handle_timeout(self.now);
+            self.drain(index);
+            calls += 1;
+            assert!(
+                calls < WAKES_MAX,
+                "SEED={}: no progress: {}",
+                self.seed,
+                deadline.reason
+            );
+        }
+    }
+
+    fn tick(&mut self) {
+        for index in 0..self.hosts.len() {
+            let now = self.now;
+            for path in self.hosts[index].on_tick(now) {
+                self.send_on(index, path, Ping::on(path));
+            }
+            self.drain(index);
+        }
+    }
+
+    // --- the queue ---
+
+    pub(super) fn after(&mut self, delay: Duration, arrival: Arrival) {
+        self.schedule(self.now + delay, arrival);
+    }
+
+    pub(super) fn schedule(&mut self, at: Instant, arrival: Arrival) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), arrival);
+    }
+
+    fn on_arrival(&mut self, arrival: Arrival) {
+        let Some(arrival) = self.on_packet(arrival) else {
+            return;
+        };
+        let (elapsed, now) = (self.elapsed(), self.now);
+        match arrival {
+            Arrival::Description { host, bytes } => {
+                self.hosts[host].on_description(&bytes, elapsed, now);
+                self.drain(host);
+            }
+            Arrival::StreamOpened { host, stream } => {
+                self.hosts[host].node.relay_stream_opened(stream, now);
+                self.drain(host);
+            }
+            Arrival::StreamFailed { host, stream } => {
+                self.hosts[host].node.relay_stream_closed(stream, now);
+                self.drain(host);
+            }
+            Arrival::FrameToServer { client, frame } => self.on_frame_to_server(client, &frame),
+            Arrival::FrameToHost { client, frame } => self.on_frame_to_host(client, &frame),
+            Arrival::StreamEnded { client } => self.on_stream_ended(client),
+            Arrival::Internet { .. } | Arrival::Site { .. } | Arrival::Lan { .. } => {}
+        }
+    }
+
+    // --- the driver of a host ---
+
+    /// One mutation, then drain.
+    pub(super) fn drain(&mut self, index: usize) {
+        loop {
+            while let Some(transmit) = self.hosts[index].node.poll_transmit(self.now) {
+                match transmit {
+                    NodeTransmit::Udp(transmit) => self.send_udp(index, transmit),
+                    NodeTransmit::Stream { stream, frame } => {
+                        self.send_to_server(index, stream, frame);
+                    }
+                }
+            }
+            let Some(event) = self.hosts[index].node.poll_event() else {
+                break;
+            };
+            self.on_event(index, event);
+        }
+    }
+
+    fn on_event(&mut self, index: usize, event: Event) {
+        if matches!(event, Event::DescriptionChanged) {
+            self.publish(index);
+        } else if let Event::OpenRelayStream { stream, server } = event {
+            self.dial_server(index, stream, server);
+        } else if let Event::CloseRelayStream { stream } = event {
+            self.hang_up(index, stream);
+        } else {
+            let dialled =
+                if let Event::PathChosen { path, .. } | Event::StandbyChosen { path, .. } = event {
+                    Some(path)
+                } else {
+                    None
+                };
+            let elapsed = self.elapsed();
+            self.hosts[index].on_event(event, elapsed);
+            if let Some(path) = dialled {
+                self.send_on(index, path, Ping::on(path));
+            }
+        }
+    }
+
+    // --- signaling ---
+
+    pub(super) fn publish(&mut self, index: usize) {
+        let bytes = self.hosts[index].node.description().encode();
+        if self.hosts[index].published.as_ref() != Some(&bytes) {
+            self.hosts[index].published = Some(bytes.clone());
+            self.signal(index, &bytes);
+        }
+    }
+
+    /// Carries a description to everybody of the other side.
+    pub(super) fn signal(&mut self, index: usize, bytes: &[u8]) {
+        let side = self.hosts[index].config.side;
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].config.side != side && self.signaling_works {
+                let bytes = bytes.to_vec();
+                let delay = self.hosts[host].signaling_delay;
+                self.after(delay, Arrival::Description { host, bytes });
+            }
+        }
+    }
+}

@@ -86,14 +86,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
             "stunfwd-examples",
         ],
     ),
-    (
-        "clap",
-        &[
-            "signaling",
-            "stunfwd-cli",
-            "stunfwd-examples",
-        ],
-    ),
+    ("clap", &["signaling", "stunfwd-cli", "stunfwd-examples"]),
     (
         "anyhow",
         &[

@@ -44,7 +44,10 @@ pub(crate) fn run(side: Side, args: &Args) -> Result<(), Failure> {
         .build()
         .context("no runtime can be started")
         .map_err(Failure::other)?;
-    runtime.block_on(run_until_signal(config, options))
+    let ended = runtime.block_on(run_until_signal(config, options));
+    // A resolver that does not answer must not hold up a clean stop.
+    runtime.shutdown_background();
+    ended
 }
 
 impl Config {

@@ -24,7 +24,7 @@ pub(crate) fn status(side: Side, args: Args, json: bool) -> Result<(), Failure> 
         .block_on(ControlClient::new(path).status())
         .map_err(Failure::other)?;
     let answer = if json { line } else { status.to_string() };
-    crate::print(format!("{answer}\n").as_bytes())
+    crate::command::print(format!("{answer}\n").as_bytes())
 }
 
 fn find(side: Side, args: &Args) -> Result<PathBuf, Failure> {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -59,6 +60,8 @@ pub(crate) enum RoomEvent {
     Published,
     /// Signaling answers, but refuses our description; the text is for a person.
     Refused(String),
+    /// A later run with our key has taken our place; the text is for a person.
+    Replaced(String),
 }
 
 /// What the room held of ours when the watch last began, or since it was removed.
@@ -68,6 +71,23 @@ struct OwnSlot {
     watches: u64,
     /// The sequence of our slot; `None` when it is not there.
     seq: Option<u64>,
+    /// Another run with our key writes it.
+    replaced: bool,
+}
+
+/// How far our own writes are, so that those of another run with our key can be told from them.
+#[derive(Debug, Default)]
+struct OwnWrites {
+    /// The sequence of the last write that was tried; 0 before the first.
+    tried: AtomicU64,
+    /// Whether any was accepted: until then the slot may hold what an earlier run wrote.
+    accepted: AtomicBool,
+}
+
+impl OwnWrites {
+    fn is_another_runs(&self, seq: u64) -> bool {
+        self.accepted.load(Ordering::Relaxed) && seq > self.tried.load(Ordering::Relaxed)
+    }
 }
 
 /// What a rendezvous needs to know.
@@ -95,7 +115,9 @@ impl Rendezvous {
         let (watch_tx, watch_rx) = mpsc::channel(64);
         let (own_slot_tx, own_slot_rx) = watch::channel(OwnSlot::default());
         let news_rx = own_slot_rx.clone();
+        let own_writes = Arc::new(OwnWrites::default());
         let publisher = Publisher {
+            own_writes: own_writes.clone(),
             client: client.clone(),
             keys: keys.clone(),
             slot,
@@ -105,6 +127,7 @@ impl Rendezvous {
             seq: 0,
         };
         let reader = Reader {
+            own_writes,
             keys,
             own: slot,
             events_tx: events_tx.clone(),
@@ -183,6 +206,7 @@ async fn watch_began(news_rx: &mut watch::Receiver<OwnSlot>, after: u64) -> bool
 
 /// Opens what others wrote.
 struct Reader {
+    own_writes: Arc<OwnWrites>,
     keys: Arc<RoomKeys>,
     own: SlotName,
     events_tx: mpsc::Sender<RoomEvent>,
@@ -207,11 +231,14 @@ impl Reader {
             };
             let Some(event) = event else { return };
             let goes_on = match event {
-                WatchEvent::Slot(state) if state.slot == self.own => true,
+                WatchEvent::Slot(state) if state.slot == self.own => self.own_slot(&state).await,
                 WatchEvent::Slot(state) if !slots.is_news(&state) => true,
                 WatchEvent::Slot(state) => self.open(state).await,
                 WatchEvent::Removed { slot } if slot == self.own => {
-                    self.own_slot_tx.send_modify(|own| own.seq = None);
+                    self.own_slot_tx.send_modify(|own| {
+                        own.seq = None;
+                        own.replaced = false;
+                    });
                     true
                 }
                 WatchEvent::Removed { slot } => {
@@ -227,6 +254,7 @@ impl Reader {
                     self.own_slot_tx.send_modify(|own| {
                         own.watches += 1;
                         own.seq = own_seq;
+                        own.replaced &= own_seq.is_some();
                     });
                     self.tell(RoomEvent::Reachable).await
                 }
@@ -239,6 +267,20 @@ impl Reader {
                 return;
             }
         }
+    }
+
+    /// Somebody wrote our slot: we did, or a later run with our key, to which the room belongs from now on.
+    async fn own_slot(&self, state: &SlotState) -> bool {
+        if !self.own_writes.is_another_runs(state.seq) || self.own_slot_tx.borrow().replaced {
+            return true;
+        }
+        self.own_slot_tx.send_modify(|own| own.replaced = true);
+        let text = format!(
+            "another program with this identity (key {}) has taken this one's place in the room; stop \
+             one of them, or give them state directories of their own",
+            state.key.short()
+        );
+        self.tell(RoomEvent::Replaced(text)).await
     }
 
     /// Returns whether anybody listens.
@@ -342,6 +384,7 @@ async fn sleep_until_some(at: Option<Instant>) {
 
 /// Keeps our own slot written.
 struct Publisher {
+    own_writes: Arc<OwnWrites>,
     client: RoomClient,
     keys: Arc<RoomKeys>,
     slot: SlotName,
@@ -371,6 +414,10 @@ impl Publisher {
             if !due {
                 break;
             }
+            if self.own_slot_rx.borrow().replaced {
+                republish_at = Instant::now() + REPUBLISH;
+                continue;
+            }
             sleep(GATHERING).await;
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -396,7 +443,9 @@ impl Publisher {
             self.own_slot_rx.mark_unchanged();
             self.seq += 1;
             let sealed = self.keys.seal(self.slot, self.seq, &plaintext);
+            self.own_writes.tried.store(self.seq, Ordering::Relaxed);
             let Err(error) = self.client.publish(self.seq, sealed).await else {
+                self.own_writes.accepted.store(true, Ordering::Relaxed);
                 let _ = self.events_tx.send(RoomEvent::Published).await;
                 return;
             };
@@ -474,6 +523,18 @@ mod tests {
     use signal_client::{Identity, Signature};
 
     use super::*;
+
+    #[test]
+    fn a_write_of_another_run_is_told_from_our_own_and_from_an_earlier_runs() {
+        let writes = OwnWrites::default();
+        assert!(!writes.is_another_runs(57), "left behind by an earlier run");
+        writes.tried.store(58, Ordering::Relaxed);
+        writes.accepted.store(true, Ordering::Relaxed);
+        assert!(!writes.is_another_runs(58), "our own, come back");
+        writes.tried.store(59, Ordering::Relaxed);
+        assert!(!writes.is_another_runs(59), "our own, not answered yet");
+        assert!(writes.is_another_runs(60));
+    }
 
     fn written(seed: u8, seq: u64) -> SlotState {
         let key = Identity::from_seed([seed; 32]).public_key();

@@ -240,7 +240,7 @@ async fn path_lost_after_tls(server: SocketAddr) -> (SocketAddr, SocketAddr, Arc
 }
 
 #[tokio::test]
-async fn a_proof_whose_path_is_lost_holds_up_the_other_paths_for_a_second_only() {
+async fn a_proof_whose_path_is_lost_does_not_hold_up_the_other_paths_until_it_fails() {
     let (ingress, egress, addr, _) = pair();
     let (front, back, lost) = path_lost_after_tls(egress.local).await;
     let lossy = ingress.route_to(front);
@@ -250,15 +250,9 @@ async fn a_proof_whose_path_is_lost_holds_up_the_other_paths_for_a_second_only()
     timeout(LIMIT, lost.notified()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
 
-    let begun = tokio::time::Instant::now();
     let (a, _b) = connect(&ingress, &egress, addr).await;
-    let waited = begun.elapsed();
     assert!(a.is_first_of_pair());
-    assert!(
-        waited > Duration::from_millis(500),
-        "it did wait for its turn: {waited:?}"
-    );
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    assert!(!cut.is_finished(), "the other path waited for it to fail");
     assert_eq!(
         timeout(LIMIT, cut).await.unwrap().unwrap().unwrap_err(),
         CarrierError::ProofTimeout

@@ -8,7 +8,9 @@ use session::{InstanceId, PeerId};
 use tokio::sync::mpsc;
 use tracing::debug;
 use tunnel::carrier::{Carrier, CarrierId};
-use tunnel::forward::{Egress, EgressConfig, ForwardEvents, Ingress, IngressConfig, PeerInstance};
+use tunnel::forward::{
+    Egress, EgressConfig, ForwardEvents, Ingress, IngressConfig, MappingState, PeerInstance,
+};
 
 use super::Driver;
 use super::input::Input;
@@ -229,24 +231,38 @@ impl Forwarding {
         }
     }
 
-    /// Returns the text of a mapping of ours; on the egress side mappings are the peers' own.
-    pub(super) fn mapping_name(&self, id: u32) -> String {
-        match self {
+    /// Returns the text of a mapping: ours, or on the egress side that of a peer run.
+    pub(super) fn mapping_name(&self, id: u32, instance: Option<InstanceId>) -> String {
+        let name = match self {
             Self::Ingress { mappings, .. } => mappings
                 .iter()
                 .find(|(known, _)| known.value() == id)
-                .map_or_else(|| format!("#{id}"), |(_, mapping)| mapping.to_string()),
-            Self::Egress { .. } => format!("#{id}"),
-        }
+                .map(|(_, mapping)| mapping.to_string()),
+            Self::Egress { peers, .. } => instance
+                .and_then(|instance| peers.get(&instance))
+                .and_then(|entry| {
+                    let mappings = entry.egress.snapshot().mappings;
+                    mappings.into_iter().find(|it| it.mapping.id.value() == id)
+                })
+                .map(|it| printable(&it.mapping.spec)),
+        };
+        name.unwrap_or_else(|| format!("#{id}"))
     }
 
     /// Returns the texts of the mappings that are in force with a peer run.
     pub(super) fn mapping_names(&self, instance: Option<InstanceId>) -> Vec<String> {
         match self {
-            Self::Ingress { mappings, .. } => mappings
-                .iter()
-                .map(|(_, mapping)| mapping.to_string())
-                .collect(),
+            Self::Ingress {
+                ingress, mappings, ..
+            } => {
+                let mut carries = ingress.snapshot().mappings;
+                carries.retain(|row| row.state == MappingState::Active);
+                mappings
+                    .iter()
+                    .filter(|(id, _)| carries.iter().any(|row| row.id == id.value()))
+                    .map(|(_, mapping)| mapping.to_string())
+                    .collect()
+            }
             Self::Egress { peers, .. } => instance
                 .and_then(|instance| peers.get(&instance))
                 .into_iter()

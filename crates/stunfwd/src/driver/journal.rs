@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use natprobe::{NatType, Report};
 use relay::Transport;
@@ -11,9 +12,16 @@ use tracing::{debug, info, warn};
 use tunnel::forward::ForwardEvent;
 
 use super::forwarding::Reporter;
+use crate::clock::now;
+
+/// How often connections beyond the limit are reported.
+const EXCEEDED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What was said last, so that it is said once.
 pub(super) struct Journal {
+    /// Connections beyond the limit that nobody was told of yet.
+    exceeded: u64,
+    exceeded_said: Option<Instant>,
     side: Side,
     signaling_url: String,
     /// Why signaling does not answer; `None` while it does.
@@ -37,6 +45,8 @@ impl Journal {
         info!("private addresses: {}", join(&addresses));
         info!("waiting for signaling at {signaling_url}");
         Self {
+            exceeded: 0,
+            exceeded_said: None,
             side,
             signaling_url,
             signaling_trouble: None,
@@ -249,7 +259,7 @@ impl Journal {
     }
 
     pub(super) fn forward_event(&mut self, event: &ForwardEvent, from: &Reporter<'_>) {
-        let name = |id: u32| from.forwarding.mapping_name(id);
+        let name = |id: u32| from.forwarding.mapping_name(id, from.instance);
         match event {
             ForwardEvent::Listening { mapping, address } => {
                 info!("mapping {}: listening on {address}", name(*mapping));
@@ -272,10 +282,7 @@ impl Journal {
                 self.table_committed(*version, *accepted, *refused, from);
             }
             ForwardEvent::MappingRefused { mapping, reason } => {
-                warn!(
-                    "mapping {}: refused by the server: {reason}",
-                    name(*mapping)
-                );
+                warn!("mapping {}: refused: {reason}", name(*mapping));
             }
             ForwardEvent::FlowRefused { mapping, reason } => {
                 info!(
@@ -284,7 +291,7 @@ impl Journal {
                 );
             }
             ForwardEvent::ConnectionsExceeded { limit } => {
-                warn!("more than {limit} connections at once: the newest are reset");
+                self.connections_exceeded(*limit);
             }
             ForwardEvent::ControlFailed { reason } => {
                 warn!("the control conversation with the peer broke: {reason}; starting over");
@@ -294,12 +301,27 @@ impl Journal {
         }
     }
 
+    /// Said once in a while: a port scan makes thousands of them.
+    fn connections_exceeded(&mut self, limit: u32) {
+        self.exceeded += 1;
+        let at = now();
+        if self
+            .exceeded_said
+            .is_some_and(|said| at < said + EXCEEDED_INTERVAL)
+        {
+            return;
+        }
+        let count = std::mem::take(&mut self.exceeded);
+        warn!("more than {limit} connections at once: {count} of the newest reset");
+        self.exceeded_said = Some(at);
+    }
+
     fn table_committed(&self, version: u64, accepted: u32, refused: u32, from: &Reporter<'_>) {
         let over = from
             .peer
             .and_then(|peer| self.used.get(&peer))
             .map_or("the path", |(kind, _)| kind.as_str());
-        info!("mapping table {version} is in force: {accepted} active, {refused} refused");
+        info!("mapping table {version} is in force: {accepted} accepted, {refused} refused");
         for name in from.forwarding.mapping_names(from.instance) {
             info!("mapping {name}: over {over}");
         }

@@ -99,6 +99,8 @@ struct Driver {
     journal: Journal,
     description_tx: watch::Sender<Option<Vec<u8>>>,
     description_dirty: bool,
+    /// A later run with our key has the room: nobody in it is ours any more.
+    replaced: bool,
     inputs_tx: mpsc::Sender<Input>,
 }
 
@@ -155,6 +157,7 @@ impl Driver {
             journal,
             description_tx,
             description_dirty: true,
+            replaced: false,
             inputs_tx,
         };
         driver.accept_carriers();
@@ -264,7 +267,11 @@ impl Driver {
             RoomEvent::Removed { slot } => self.on_slot_removed(slot),
             RoomEvent::Reachable => self.journal.signaling_reachable(),
             RoomEvent::Unreachable(reason) => self.journal.signaling_unreachable(reason),
-            RoomEvent::Published => self.journal.description_published(),
+            RoomEvent::Published => {
+                self.replaced = false;
+                self.journal.description_published();
+            }
+            RoomEvent::Replaced(text) => self.on_replaced(text),
             RoomEvent::Refused(text) => self.journal.description_refused(text),
         }
     }

@@ -64,6 +64,9 @@ impl PeerBook {
 impl Driver {
     /// A slot of the room was opened: it comes from somebody who knows the secret.
     pub(super) fn on_opened(&mut self, slot: SlotName, key: PublicKey, plaintext: &[u8]) {
+        if self.replaced {
+            return;
+        }
         let description = match Description::decode(plaintext) {
             Ok(description) => description,
             Err(error) => {
@@ -103,6 +106,22 @@ impl Driver {
         } else {
             self.remove_peer(id);
         }
+    }
+
+    /// A later run with our key has taken our place in the room: its peers are no longer ours.
+    pub(super) fn on_replaced(&mut self, text: String) {
+        self.replaced = true;
+        let ids: Vec<_> = self
+            .peers
+            .iter()
+            .map(|(id, it)| (id, it.instance))
+            .collect();
+        for (id, instance) in ids {
+            self.close_carriers_of(id, super::carriers::CODE_SUPERSEDED, "replaced");
+            self.forwarding.peer_gone(instance);
+            self.remove_peer(id);
+        }
+        self.journal.description_refused(text);
     }
 
     fn add_peer(&mut self, slot: SlotName, key: PublicKey, instance: InstanceId) -> PeerId {

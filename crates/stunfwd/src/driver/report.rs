@@ -109,6 +109,9 @@ impl Driver {
         let since_ms = since.map_or(0, |since| {
             u64::try_from(now().saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX)
         });
+        // The carrier measures all the time, but remembers for long how slow its handshake was.
+        let measured = carrier.carrier.rtt();
+        let rtt = view.rtt.unwrap_or(measured).min(measured);
         Some(PathStatus {
             kind: kind.to_string(),
             transport,
@@ -120,8 +123,7 @@ impl Driver {
                 view.via()
             }
             .to_owned(),
-            // The carrier measures all the time, the checks only when it is quiet.
-            rtt_ms: Some(millis(carrier.carrier.rtt())),
+            rtt_ms: Some(millis(rtt)),
             since_ms,
         })
     }
@@ -143,10 +145,7 @@ impl Driver {
                             ForwardState::Error => MappingState::Error,
                         }),
                         error: row.and_then(|row| row.error.clone()),
-                        listen: Some(
-                            row.and_then(|row| row.listen)
-                                .map_or_else(|| mapping.listen_text(), |listen| listen.to_string()),
-                        ),
+                        listen: Some(mapping.listen_text()),
                         connections: row.map_or(0, |row| u64::from(row.connections)),
                         bytes_in: row.map_or(0, |row| row.bytes_in),
                         bytes_out: row.map_or(0, |row| row.bytes_out),

@@ -126,7 +126,8 @@ impl SourceFile {
     /// Declarations of modules for tests alone, each with the index of the line that says so.
     fn test_only(&self) -> Vec<(usize, &str)> {
         let lines: Vec<&str> = self.text.lines().collect();
-        let marked = (0..lines.len()).filter(|index| lines[*index].trim() == "#[cfg(test)]");
+        let is_mark = |line: &str| line == "#[cfg(test)]" || line.starts_with("#[cfg(all(test,");
+        let marked = (0..lines.len()).filter(|index| is_mark(lines[*index].trim()));
         marked
             .filter_map(|index| {
                 // Other attributes, over a few lines, may stand between.

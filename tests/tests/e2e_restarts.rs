@@ -109,8 +109,7 @@ fn server_restart(end: impl FnOnce(&mut Peer<'_>)) {
         assert_eq!(ended["event"], "reset", "{ended}");
         pair.await_connected(PATIENCE);
         pair.transfer(1_000_000);
-        let status = pair.client.status().expect("the client answers");
-        assert_eq!(path_kind(&status), Some("direct"), "{status:#}");
+        pair.client.await_kind(PATIENCE, "direct");
     });
 }
 

@@ -234,9 +234,12 @@ impl Driver {
         let carrier = entry.carrier.clone();
         self.forwarding.prefer(Hex(carrier.peer_instance()), id);
         if self.side == Side::Ingress {
-            let _ = carrier.send_notice(Notice::Prefer {
-                token: carrier.token(),
-            });
+            // On every carrier: each keeps its own order, and an older word on another one must not be the
+            // last that the peer hears.
+            let token = carrier.token();
+            for other in self.carriers.of(peer) {
+                let _ = other.carrier.send_notice(Notice::Prefer { token });
+            }
         }
         self.carriers.preferred.insert(peer, (id, now()));
         if let Some(book) = self.peers.get_mut(peer).filter(|_| present.is_some()) {

@@ -4,6 +4,7 @@
 //!     cargo run --release -p stunfwd-examples --example demo -- --once  # shows that it works, and ends
 #![expect(clippy::print_stdout, reason = "a program that shows something")]
 
+use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
@@ -35,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,stunfwd=info".into()))
         .init();
     let shutdown = CancellationToken::new();

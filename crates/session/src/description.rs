@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use punch::{Candidate, CandidateKind};
 use serde::{Deserialize, Serialize};
 
-use crate::hex::{self, Hex};
+use crate::hex::Hex;
 
 /// The lowest protocol version that this crate speaks.
 pub const VERSION_MIN: u16 = 1;
@@ -229,9 +229,4 @@ impl CandidateEntry {
             priority: self.priority,
         })
     }
-}
-
-/// Returns a fresh ICE credential of `bytes` random bytes as text.
-pub(crate) fn credential(bytes: &[u8]) -> String {
-    hex::encode(bytes)
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mapping_core::config::FALLBACK_STUN_SERVER;
 use relay::Credential;
 use session::RelayServer;
 use signal_client::{Info, TurnServer};
@@ -13,8 +14,6 @@ use tracing::{debug, warn};
 const STUN_PORT: u16 = 3478;
 /// A resolver that takes longer is treated as one that fails; the next round asks again.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What the original used, and the last resort when neither the configuration nor signaling names one.
-const LAST_RESORT_STUN: &str = "stun.l.google.com:19302";
 
 /// The servers to gather with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +29,7 @@ pub(crate) async fn servers(configured_stun: &[String], info: &Info) -> Servers 
         stun_names.clone_from(&info.stun);
     }
     if stun_names.is_empty() {
-        stun_names.push(LAST_RESORT_STUN.to_owned());
+        stun_names.push(FALLBACK_STUN_SERVER.to_owned());
     }
     let mut stun = Vec::new();
     for name in stun_names {

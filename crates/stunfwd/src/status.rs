@@ -354,7 +354,8 @@ fn age(millis: u64) -> String {
     }
 }
 
-fn plain(text: &str) -> String {
+/// What a peer wrote, fit for a line of a terminal or a log.
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()

@@ -15,7 +15,7 @@ use crate::description::{
 };
 use crate::event::{Event, PeerId};
 use crate::gather::{Gathered, Interface};
-use crate::hex::Hex;
+use crate::hex::{self, Hex};
 use crate::path::{PathId, PathView, RelayStreamId};
 use crate::peer::Peer;
 use crate::reason::{Policy, summary, why_relayed, why_unreached};
@@ -120,8 +120,8 @@ impl Node {
         Self {
             instance: Hex(instance),
             nonce: Hex(nonce),
-            ufrag: description::credential(&ufrag),
-            pwd: description::credential(&pwd),
+            ufrag: hex::encode(&ufrag),
+            pwd: hex::encode(&pwd),
             gathered,
             prober: None,
             probed: Vec::new(),

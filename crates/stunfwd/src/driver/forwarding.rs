@@ -15,6 +15,7 @@ use tunnel::forward::{
 use super::Driver;
 use super::input::Input;
 use crate::run::Role;
+use crate::status::plain;
 
 /// What the egress side needs for each new peer run.
 pub(super) struct EgressSettings {
@@ -244,7 +245,7 @@ impl Forwarding {
                     let mappings = entry.egress.snapshot().mappings;
                     mappings.into_iter().find(|it| it.mapping.id.value() == id)
                 })
-                .map(|it| printable(&it.mapping.spec)),
+                .map(|it| plain(&it.mapping.spec)),
         };
         name.unwrap_or_else(|| format!("#{id}"))
     }
@@ -268,7 +269,7 @@ impl Forwarding {
                 .into_iter()
                 .flat_map(|entry| entry.egress.snapshot().mappings)
                 .filter(|mapping| mapping.error.is_none())
-                .map(|mapping| printable(&mapping.mapping.spec))
+                .map(|mapping| plain(&mapping.mapping.spec))
                 .collect(),
         }
     }
@@ -340,11 +341,4 @@ fn pass_on(
             }
         }
     });
-}
-
-/// What a peer wrote, fit for a line of the log.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }

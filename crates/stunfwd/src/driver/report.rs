@@ -7,12 +7,12 @@ use session::{PathKind, PathView, PeerId};
 use tunnel::forward::MappingState as ForwardState;
 
 use super::Driver;
-use super::forwarding::{Forwarding, printable};
+use super::forwarding::Forwarding;
 use super::peers::PeerEntry;
 use crate::clock::now;
 use crate::status::{
     MappingState, MappingStatus, NatStatus, PathStatus, PeerState, PeerStatus, State, Status,
-    millis,
+    millis, plain,
 };
 
 impl Driver {
@@ -166,7 +166,7 @@ impl Driver {
                 let rows = snapshots.into_iter().flat_map(|snapshot| snapshot.mappings);
                 let rows = (0..).zip(rows).map(|(index, row)| MappingStatus {
                     index,
-                    spec: printable(&row.mapping.spec),
+                    spec: plain(&row.mapping.spec),
                     state: match row.error {
                         None => MappingState::Active,
                         Some(_) => MappingState::Error,

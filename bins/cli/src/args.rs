@@ -18,7 +18,7 @@ use crate::failure::USAGE;
 
 /// Words of the interface that later versions will know. Who uses one is told so, rather than that it is
 /// misspelt.
-const LATER: [&str; 6] = ["check", "map", "netcheck", "peers", "room", "--watch"];
+const LATER: [&str; 5] = ["map", "netcheck", "peers", "room", "--watch"];
 
 /// The command line; `long_about` and the name are set by [`command`].
 #[derive(Debug, Parser)]
@@ -54,6 +54,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Read the configuration file, say everything that is wrong with it, and start nothing
+    Check,
     /// Print a completion script for a shell
     Completions {
         /// Which shell

@@ -1,4 +1,5 @@
-//! What the parts of the command line do: run, show the status, write completions.
+//! What the parts of the command line do: run, check the configuration, show the
+//! status, write completions.
 
 use std::{
     io::{self, Write},
@@ -11,6 +12,7 @@ use mapping_core::Side;
 
 use crate::{
     args::{self, Args, Command},
+    check,
     failure::Failure,
     run, status,
 };
@@ -36,6 +38,7 @@ fn dispatch(side: Side, args: Args) -> Result<(), Failure> {
     match args.command {
         None => run::run(side, &args),
         Some(Command::Status { json }) => status::status(side, args, json),
+        Some(Command::Check) => check::check(side, &args),
         Some(Command::Completions { shell }) => completions(side, shell),
     }
 }

@@ -1,12 +1,65 @@
-//! Reads the configuration file.
+//! Finds and reads the configuration file.
 
 use std::{
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use mapping_core::config::{ConfigError, FILE_BYTES_MAX};
+use mapping_core::{
+    Side,
+    config::{ClientConfig, CommonConfig, ConfigError, FILE_BYTES_MAX, ServerConfig},
+};
+use stunfwd::control::beside_config;
+
+use crate::args::Args;
+
+/// The configuration file when the command line names none.
+const CONFIG_FILE: &str = "config.yml";
+
+/// The configuration of either role.
+#[derive(Debug)]
+pub(crate) enum Config {
+    /// `stunfwd-client`
+    Client(ClientConfig),
+    /// `stunfwd-server`
+    Server(ServerConfig),
+}
+
+impl Config {
+    /// Reads the file of one role.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong.
+    pub(crate) fn load(side: Side, file: &Path) -> Result<Self, ConfigError> {
+        let text = read(file)?;
+        match side {
+            Side::Ingress => ClientConfig::parse(file, &text).map(Self::Client),
+            Side::Egress => ServerConfig::parse(file, &text).map(Self::Server),
+        }
+    }
+
+    /// Returns what both roles have.
+    pub(crate) const fn common(&self) -> &CommonConfig {
+        match self {
+            Self::Client(config) => &config.common,
+            Self::Server(config) => &config.common,
+        }
+    }
+
+    /// Returns the path of the control socket that the configuration asks for; `None` when it leaves that
+    /// open.
+    pub(crate) fn control(&self, config_file: &Path) -> Option<PathBuf> {
+        let control = self.common().control.as_deref();
+        control.map(|control| beside_config(config_file, control))
+    }
+}
+
+/// Returns the configuration file that a command line means.
+pub(crate) fn named(args: &Args) -> &Path {
+    let named = args.config.as_deref();
+    named.unwrap_or_else(|| Path::new(CONFIG_FILE))
+}
 
 /// Returns the text of a configuration file.
 ///

@@ -1,7 +1,7 @@
 //! The command line that `stunfwd-client` and `stunfwd-server` share: all of it but the role.
 //!
 //! [`main`] parses the arguments ([`args`]), and either runs the program until a signal ends it (`run`), asks
-//! one that is running (`status`), or prints completions. Nothing below this crate knows a command line.
+//! one that is running (`status`), reads the configuration alone (`check`), or prints completions. Nothing below this crate knows a command line.
 //!
 //! Exit status: 0 after a clean end, 2 for bad usage or configuration (nothing was started), 1 for any
 //! other failure (`failure`). Logs and messages go to standard error, answers to standard output.
@@ -16,6 +16,7 @@
 
 pub mod args;
 
+mod check;
 mod command;
 mod config_file;
 mod failure;

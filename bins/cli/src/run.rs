@@ -1,37 +1,25 @@
 //! Runs the program until a signal ends it.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::Context;
-use mapping_core::{
-    Side,
-    config::{ClientConfig, ConfigError, ServerConfig},
-};
-use stunfwd::control::beside_config;
+use mapping_core::Side;
 use stunfwd::{Client, RunError, RunOptions, Server, signals::StopSignals};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{args::Args, config_file, failure::Failure, logging};
+use crate::{
+    args::Args,
+    config_file::{self, Config},
+    failure::Failure,
+    logging,
+};
 
 /// Threads beside the one that moves the data: signaling and control are seldom busy.
 const WORKER_THREADS: usize = 2;
 
-/// The configuration file when the command line names none.
-const CONFIG_FILE: &str = "config.yml";
-
-enum Config {
-    Client(ClientConfig),
-    Server(ServerConfig),
-}
-
 /// Reads the configuration, starts the program and waits for its end.
 pub(crate) fn run(side: Side, args: &Args) -> Result<(), Failure> {
-    let config_file = args
-        .config
-        .as_deref()
-        .unwrap_or_else(|| Path::new(CONFIG_FILE));
-    let config = load(side, config_file).map_err(Failure::usage)?;
+    let config_file = config_file::named(args);
+    let config = Config::load(side, config_file).map_err(Failure::usage)?;
     logging::start(args.log, args.log_format)?;
     let options = RunOptions {
         config_file: config_file.to_owned(),
@@ -48,35 +36,6 @@ pub(crate) fn run(side: Side, args: &Args) -> Result<(), Failure> {
     // A resolver that does not answer must not hold up a clean stop.
     runtime.shutdown_background();
     ended
-}
-
-impl Config {
-    /// Returns the path of the control socket that the configuration asks for.
-    fn control(&self, config_file: &Path) -> Option<PathBuf> {
-        let control = match self {
-            Self::Client(config) => &config.common.control,
-            Self::Server(config) => &config.common.control,
-        };
-        control
-            .as_deref()
-            .map(|control| beside_config(config_file, control))
-    }
-}
-
-/// Returns the path of the control socket that a configuration asks for; `None` when it leaves that open.
-///
-/// # Errors
-/// [`ConfigError`] when it cannot be read.
-pub(crate) fn control_of(side: Side, config_file: &Path) -> Result<Option<PathBuf>, ConfigError> {
-    load(side, config_file).map(|config| config.control(config_file))
-}
-
-fn load(side: Side, file: &Path) -> Result<Config, ConfigError> {
-    let text = config_file::read(file)?;
-    match side {
-        Side::Ingress => ClientConfig::parse(file, &text).map(Config::Client),
-        Side::Egress => ServerConfig::parse(file, &text).map(Config::Server),
-    }
 }
 
 async fn run_until_signal(config: Config, options: RunOptions) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use mapping_core::Side;
 use stunfwd::control::{self, ControlClient, FindError};
 
-use crate::{args::Args, failure::Failure, run};
+use crate::{args::Args, config_file::Config, failure::Failure};
 
 /// Prints the status of the program at `--control`, else of the one with `--config`, else of the only one
 /// that runs.
@@ -37,8 +37,8 @@ fn find(side: Side, args: &Args) -> Result<PathBuf, Failure> {
             let Some(file) = config_file else {
                 return Err(not_found(error));
             };
-            let control = run::control_of(side, file).map_err(Failure::usage)?;
-            control.ok_or_else(|| not_found(error))
+            let config = Config::load(side, file).map_err(Failure::usage)?;
+            config.control(file).ok_or_else(|| not_found(error))
         }
         Err(error) => Err(not_found(error)),
     }

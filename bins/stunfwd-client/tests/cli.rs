@@ -24,11 +24,12 @@ fn help_and_version_are_answered_on_standard_output() {
         "--log",
         "--log-format",
         "status",
+        "check",
         "completions",
     ] {
         assert!(help.contains(word), "{word} is missing in {help}");
     }
-    for later in ["check", "map", "netcheck", "peers", "room", "--watch"] {
+    for later in ["map", "netcheck", "peers", "room", "--watch"] {
         assert!(!help.contains(&format!(" {later}")), "{later} is in {help}");
     }
     let (code, help, _) = run(home.path(), &["status", "--help"]);
@@ -66,8 +67,7 @@ fn bad_usage_ends_with_2() {
 fn words_of_later_versions_are_refused_as_such() {
     let home = home();
     for (line, word) in [
-        (&["check", "--config", "config.yml"][..], "check"),
-        (&["map", "add", "tcp:1:1"], "map"),
+        (&["map", "add", "tcp:1:1"][..], "map"),
         (&["netcheck", "--json"], "netcheck"),
         (&["peers"], "peers"),
         (&["room"], "room"),
@@ -143,6 +143,56 @@ fn all_problems_of_a_configuration_are_told_and_nothing_is_started() {
          config.yml: roomId: is missing: write the secret text that both sides share\n"
     );
     assert!(!home.path().join("state").exists());
+}
+
+#[test]
+fn check_reads_the_file_and_starts_nothing() {
+    let home = home();
+    let strong = "4Tn0wzXkQd7pRb2mLs9vHc6y";
+    let text = format!(
+        "roomId: {strong}\nsignalingUrl: http://127.0.0.1:1\nmappings: [tcp:8080:22, udp:5000:53]\n"
+    );
+    fs::write(home.path().join("config.yml"), &text).unwrap();
+    for line in [&["check"][..], &["check", "--config", "config.yml"]] {
+        let (code, output, message) = run(home.path(), line);
+        assert_eq!(
+            (code, output.as_str(), message.as_str()),
+            (
+                0,
+                "config.yml is good: a client's, 2 mappings, signaling at http://127.0.0.1:1\n",
+                ""
+            )
+        );
+    }
+
+    let weak = text.replace(strong, "hunter2");
+    fs::write(home.path().join("weak.json"), &weak).unwrap();
+    let (code, ..) = run(home.path(), &["check", "--config", "weak.json"]);
+    assert_eq!(code, 2, "YAML is no JSON");
+    fs::write(home.path().join("weak.yml"), &weak).unwrap();
+    let (code, output, message) = run(home.path(), &["check", "--config", "weak.yml"]);
+    assert!(
+        code == 0 && output.starts_with("weak.yml is good"),
+        "{message}"
+    );
+    assert!(
+        message.starts_with("warning: weak.yml: ") && !message.contains("hunter2"),
+        "{message}"
+    );
+    assert_eq!(message.lines().count(), 1, "{message}");
+
+    let bad = "roomid: hunter2\nmappings:\n  - udp:70000:80\n";
+    fs::write(home.path().join("bad.yml"), bad).unwrap();
+    let (code, output, message) = run(home.path(), &["check", "--config", "bad.yml"]);
+    assert_eq!((code, output.as_str()), (2, ""));
+    assert_eq!(message.lines().count(), 4, "{message}");
+    assert!(message.starts_with("error: bad.yml:1: roomid: "));
+    assert_eq!(run(home.path(), &["check", "--config", "absent.yml"]).0, 2);
+    assert_eq!(
+        fs::read_dir(home.path()).unwrap().count(),
+        4,
+        "the four files written here"
+    );
 }
 
 #[test]

@@ -35,5 +35,5 @@ mod rooms;
 mod signaling;
 mod turn;
 
-pub use config::{Config, ConfigError, KEYS, LATER_KEYS, LogLevel, Settings};
+pub use config::{Config, ConfigError, KEYS, LATER_KEYS, LogLevel, Settings, TURN_URLS_MAX};
 pub use signaling::{RunError, Signaling, StartError};

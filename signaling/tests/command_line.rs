@@ -76,7 +76,7 @@ fn bad_usage_is_status_2_and_names_the_value() {
 
 #[test]
 fn options_of_later_versions_are_refused_and_not_in_the_help() {
-    for option in ["--turn-url", "--tls-cert", "--tls-key", "--metrics"] {
+    for option in ["--tls-cert", "--tls-key", "--metrics"] {
         let (code, _, stderr) = run(&[option, "x"]);
         assert_eq!(
             (code, stderr.contains("not yet in this version")),
@@ -91,7 +91,7 @@ fn options_of_later_versions_are_refused_and_not_in_the_help() {
     );
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for option in ["--turn-url", "--tls-cert", "--metrics", "redis"] {
+    for option in ["--tls-cert", "--metrics", "redis"] {
         assert!(!help.contains(option), "{option}");
     }
 }
@@ -148,7 +148,7 @@ fn completions_are_printed() {
     assert!(script.contains("--relay-ports"), "{script}");
     for shell in ["bash", "zsh", "fish"] {
         let (_, script, _) = run(&["completions", shell]);
-        for later in ["turn-url", "tls-cert", "tls-key", "metrics"] {
+        for later in ["tls-cert", "tls-key", "metrics"] {
             assert!(!script.contains(later), "{shell} offers {later}");
         }
     }

@@ -9,6 +9,7 @@
 //!
 //! * [`Protocol`], [`PortRange`], [`Host`] and [`HostPort`] are the words of the grammar, and
 //!   [`GrammarError`] says which word is wrong;
+//! * [`RelayUrl`] says where a TURN server is and how it is reached;
 //! * [`Secret`] and [`RoomId`] are texts that cannot be printed;
 //! * [`Side`] names the two ends.
 //!
@@ -34,6 +35,7 @@ mod host;
 mod port_mapping;
 mod port_range;
 mod protocol;
+mod relay_url;
 mod room_id;
 mod secret;
 mod side;
@@ -46,6 +48,7 @@ pub use host::{Host, HostName, HostPort};
 pub use port_mapping::{DEFAULT_BIND, PortMapping};
 pub use port_range::PortRange;
 pub use protocol::Protocol;
+pub use relay_url::{RelayTransport, RelayUrl, RelayUrlError};
 pub use room_id::{ROOM_ID_BYTES_MAX, RoomId, RoomIdError};
 pub use secret::Secret;
 pub use side::Side;

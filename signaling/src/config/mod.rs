@@ -7,9 +7,10 @@ mod resolve;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use ipnet::IpNet;
-use mapping_core::Secret;
+use mapping_core::{RelayUrl, Secret, config::ADDRESSES_MAX};
 
 pub use log_level::LogLevel;
 
@@ -21,6 +22,8 @@ pub const KEYS: &[&str] = &[
     "relay-ports",
     "relay-allow",
     "turn-secret",
+    "turn-url",
+    "turn-ttl",
     "no-relay",
     "store",
     "access-token",
@@ -28,7 +31,16 @@ pub const KEYS: &[&str] = &[
     "log-format",
 ];
 /// Keys of later versions: named, so that whoever tries them learns more than that they are unknown.
-pub const LATER_KEYS: &[&str] = &["turn-url", "tls-cert", "tls-key", "metrics"];
+pub const LATER_KEYS: &[&str] = &["tls-cert", "tls-key", "metrics"];
+
+/// Most `turn-url`s: clients read no more.
+pub const TURN_URLS_MAX: usize = ADDRESSES_MAX;
+
+/// How long TURN credentials hold by default: a laptop that slept through the night asks again on waking anyway.
+const TURN_TTL: Duration = Duration::from_secs(12 * 3600);
+/// Credentials of less than a second would be over before they arrive; of more than a month, they would be passwords.
+const TURN_TTL_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 
 /// Everything that `stunfwd-signaling` can be told, checked.
 #[derive(Clone, Debug)]
@@ -49,6 +61,11 @@ pub struct Config {
     pub relay_allow: Vec<IpNet>,
     /// The secret of the time-limited credentials; random when absent.
     pub turn_secret: Option<Secret>,
+    /// The TURN servers that are advertised instead of our own, at most [`TURN_URLS_MAX`]; given only together
+    /// with `turn_secret`.
+    pub turn_urls: Vec<RelayUrl>,
+    /// How long TURN credentials hold; a participant asks for new ones well before.
+    pub turn_ttl: Duration,
     /// What every request must bear; everybody is served when absent.
     pub access_token: Option<Secret>,
     /// How much is logged; what `RUST_LOG` says, else info, when absent.
@@ -68,6 +85,8 @@ impl Default for Config {
             relay_ports: 49152..=65535,
             relay_allow: Vec::new(),
             turn_secret: None,
+            turn_urls: Vec::new(),
+            turn_ttl: TURN_TTL,
             access_token: None,
             log: None,
             log_json: false,

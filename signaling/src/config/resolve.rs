@@ -4,9 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use mapping_core::Secret;
+use mapping_core::{RelayUrl, RelayUrlError, Secret, config::parse_duration};
 
-use super::{Config, ConfigError, LATER_KEYS, LogLevel, Problem, Setting, Source};
+use super::{Config, ConfigError, LATER_KEYS, LogLevel, Problem, Setting, Source, TURN_TTL_RANGE, TURN_URLS_MAX};
+
+/// What to say when there are relays without the secret.
+const NO_TURN_SECRET: &str = "needs turn-secret too: the static-auth-secret of that relay, from which its \
+     credentials are made";
 
 /// Checks the settings; `problems` is what is known to be wrong already.
 pub(super) fn resolve(settings: &[Setting], problems: Vec<Problem>) -> Result<Config, ConfigError> {
@@ -39,6 +43,7 @@ impl Resolver<'_> {
         let defaults = Config::default();
         let stun = self.stun(&defaults);
         self.store();
+        let turn_urls = self.turn_urls();
         Config {
             listen: self
                 .one(
@@ -67,6 +72,18 @@ impl Resolver<'_> {
                 parse_net,
             ),
             turn_secret: self.secret("turn-secret"),
+            turn_urls,
+            turn_ttl: self
+                .one(
+                    "turn-ttl",
+                    "must be a time from 1s to 30d such as 12h",
+                    |text| {
+                        parse_duration(text)
+                            .ok()
+                            .filter(|ttl| TURN_TTL_RANGE.contains(ttl))
+                    },
+                )
+                .unwrap_or(defaults.turn_ttl),
             access_token: self.secret("access-token"),
             log: self.one(
                 "log",
@@ -109,6 +126,34 @@ impl Resolver<'_> {
         stun
     }
 
+    fn turn_urls(&mut self) -> Vec<RelayUrl> {
+        let settings = self.settings;
+        let given = || settings.iter().filter(|setting| setting.key == "turn-url");
+        let mut urls = Vec::new();
+        for setting in given() {
+            match setting.value.parse::<RelayUrl>() {
+                Ok(url) => urls.push(url),
+                // A text with a password by mistake is not repeated.
+                Err(error @ RelayUrlError::UserInfo) => {
+                    self.unshown(
+                        setting,
+                        &format!("{error}: credentials are made from turn-secret"),
+                    );
+                }
+                Err(error) => self.problem(setting, &error.to_string()),
+            }
+        }
+        if let Some(last) = given().nth(TURN_URLS_MAX) {
+            self.problem(last, &format!("at most {TURN_URLS_MAX} can be given"));
+        }
+        if let Some(first) = given().next()
+            && !settings.iter().any(|setting| setting.key == "turn-secret")
+        {
+            self.problem(first, NO_TURN_SECRET);
+        }
+        urls
+    }
+
     fn store(&mut self) {
         let settings = self.settings;
         for setting in settings.iter().filter(|setting| setting.key == "store") {
@@ -129,11 +174,7 @@ impl Resolver<'_> {
             .bytes()
             .all(|byte| (0x21..0x7f).contains(&byte));
         if setting.value.is_empty() || !printable {
-            let place = setting.place();
-            self.problems.push(Problem {
-                line: setting.line(),
-                text: format!("{place}: must be printable ASCII without spaces"),
-            });
+            self.unshown(setting, "must be printable ASCII without spaces");
         }
         Some(Secret::new(setting.value.clone()))
     }
@@ -172,6 +213,14 @@ impl Resolver<'_> {
             }
         }
         all
+    }
+
+    /// Reports a setting without its value.
+    fn unshown(&mut self, setting: &Setting, wrong: &str) {
+        self.problems.push(Problem {
+            line: setting.line(),
+            text: format!("{}: {wrong}", setting.place()),
+        });
     }
 
     fn problem(&mut self, setting: &Setting, wrong: &str) {
@@ -266,7 +315,6 @@ mod tests {
     #[test]
     fn later_options_say_that_they_are_later() {
         for (key, value) in [
-            ("turn-url", "turn:x"),
             ("tls-cert", "x.pem"),
             ("metrics", "127.0.0.1:9"),
             ("store", "redis://h"),
@@ -276,6 +324,43 @@ mod tests {
                 [format!("--{key} `{value}`: not yet in this version")]
             );
         }
+    }
+
+    #[test]
+    fn relays_of_others_need_their_secret() {
+        assert_eq!(
+            problems(&[("turn-url", "turn:x")]),
+            [format!("--turn-url `turn:x`: {}", super::NO_TURN_SECRET)]
+        );
+        assert_eq!(
+            problems(&[("turn-secret", "s"), ("turn-url", "turn:user:hunter2@x")]),
+            [
+                "--turn-url: must not hold a user name or password: credentials are made from turn-secret"
+            ]
+        );
+        let given = [
+            ("turn-secret", "s"),
+            ("turn-url", "turn:x"),
+            ("turn-url", "turns:y:443"),
+        ];
+        let config = flags(&given).resolve().unwrap();
+        let urls: Vec<_> = config.turn_urls.iter().map(ToString::to_string).collect();
+        assert_eq!(urls, ["turn:x:3478?transport=udp", "turns:y:443"]);
+        let many = vec![("turn-url", "turn:x"); super::TURN_URLS_MAX + 1];
+        assert_eq!(
+            problems(&[&[("turn-secret", "s")], &many[..]].concat()),
+            ["--turn-url `turn:x`: at most 16 can be given"]
+        );
+    }
+
+    #[test]
+    fn credentials_hold_from_a_second_to_a_month() {
+        let ttl = |text: &str| Some(flags(&[("turn-ttl", text)]).resolve().ok()?.turn_ttl);
+        assert_eq!(ttl("90s"), Some(Duration::from_secs(90)));
+        for wrong in ["0s", "999ms", "31d", "90", "soon"] {
+            assert_eq!(ttl(wrong), None, "{wrong}");
+        }
+        assert_eq!(flags(&[]).resolve().unwrap().turn_ttl.as_secs(), 43_200);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) const KEYS: &[Key] = &[
     both("accessToken"),
     both("stunServer"),
     only("mappings", Side::Ingress),
-    later("relay", None),
+    both("relay"),
     only("allow", Side::Egress),
     both("direct"),
     later("tcpLane", None),
@@ -32,6 +32,9 @@ pub(super) const KEYS: &[Key] = &[
 
 /// The keys of a mapping that is written as an object.
 pub(super) const MAPPING_KEYS: &[&str] = &["protocol", "localPort", "remotePort"];
+
+/// The keys of a relay.
+pub(super) const RELAY_KEYS: &[&str] = &["url", "username", "credential"];
 
 const fn both(name: &'static str) -> Key {
     Key {

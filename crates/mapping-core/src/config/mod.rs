@@ -22,8 +22,9 @@ use std::{
 
 pub use problem::{ConfigError, Problem};
 pub use tree::FILE_BYTES_MAX;
+pub use values::duration as parse_duration;
 
-use crate::{AllowList, HostPort, PortMapping, RoomId, Secret};
+use crate::{AllowList, HostPort, PortMapping, RelayUrl, RoomId, Secret};
 
 /// How long a forwarded TCP connection waits for a path unless the file says otherwise: long enough for a
 /// train tunnel or a laptop's lunch, short enough that nobody finds it alive the next day.
@@ -38,8 +39,14 @@ pub const CONNECTIONS_DEFAULT: u32 = 4096;
 /// Highest `maxConnections`: each flow may hold 256 KiB before it is read, and a machine has 65535 ports.
 pub const CONNECTIONS_MAX: u32 = 65_535;
 
-/// Most addresses in `signalingUrl` or `stunServer`: they are tried in order, and nobody waits for more.
+/// Most entries of `signalingUrl`, `stunServer` or `relay`: they are tried in order, and nobody waits for more.
 pub const ADDRESSES_MAX: usize = 16;
+
+/// Longest `username` of a relay in bytes (RFC 8489, section 14.3).
+pub const RELAY_USERNAME_BYTES_MAX: usize = 508;
+
+/// Longest `credential` of a relay in bytes: far above any password.
+pub const RELAY_CREDENTIAL_BYTES_MAX: usize = 1024;
 
 /// The STUN server that is asked when neither the file nor signaling names one.
 pub const FALLBACK_STUN_SERVER: &str = "stun.l.google.com:19302";
@@ -70,18 +77,31 @@ impl DirectPolicy {
     }
 }
 
+/// A TURN server with the means to be let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayConfig {
+    /// Where it is and how it is reached.
+    pub url: RelayUrl,
+    /// Never empty, at most [`RELAY_USERNAME_BYTES_MAX`].
+    pub username: String,
+    /// Never empty, at most [`RELAY_CREDENTIAL_BYTES_MAX`].
+    pub credential: Secret,
+}
+
 /// What both sides are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommonConfig {
     /// `roomId`: the shared secret.
     pub room: RoomId,
     /// `signalingUrl`: at least one, in the order in which they are to be tried, without a slash at the
-    /// end.
+    /// end. One whose path ends in `.php` names the original's script; it is kept whole.
     pub signaling_urls: Vec<String>,
     /// `accessToken`, for a signaling server that asks for one.
     pub access_token: Option<Secret>,
     /// `stunServer`; when empty what signaling offers, else [`FALLBACK_STUN_SERVER`].
     pub stun_servers: Vec<HostPort>,
+    /// `relay`: in the order in which they are to be tried; when empty what signaling offers.
+    pub relays: Vec<RelayConfig>,
     /// `direct`.
     pub direct: DirectPolicy,
     /// `resume`: how long a forwarded TCP connection waits for a path before it is reset.

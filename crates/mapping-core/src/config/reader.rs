@@ -177,11 +177,12 @@ impl<'a> Reader<'a> {
         };
         let mut found: Vec<(&'static str, Field<'a>)> = Vec::new();
         for (index, (key, node)) in entries.iter().enumerate() {
+            let secret = field.secret || *key == "credential";
             let child = Field {
                 name: format!("{}.{key}", field.name),
                 path: [&field.path[..], &[index]].concat(),
                 node,
-                secret: field.secret,
+                secret,
             };
             match known.iter().find(|name| *name == key) {
                 None => self.fault(&child, keys::unknown(key, known)),

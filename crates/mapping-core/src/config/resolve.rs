@@ -7,15 +7,16 @@ use std::{
 
 use super::{
     ADDRESSES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, ClientConfig, CommonConfig, ConfigError,
-    DirectPolicy, RESUME_DEFAULT, RESUME_MAX, ServerConfig,
-    keys::MAPPING_KEYS,
+    DirectPolicy, RELAY_CREDENTIAL_BYTES_MAX, RELAY_USERNAME_BYTES_MAX, RESUME_DEFAULT, RESUME_MAX,
+    RelayConfig, ServerConfig,
+    keys::{MAPPING_KEYS, RELAY_KEYS},
     reader::{Document, Field, Reader},
     tree::Node,
     values,
 };
 use crate::{
     ALLOW_ENTRIES_MAX, AllowList, GrammarError, HostPort, MappingTable, PortMapping, PortRange,
-    Protocol, RoomId, Secret, Side,
+    Protocol, RelayUrl, RelayUrlError, RoomId, Secret, Side,
 };
 
 /// Resolves the client's file.
@@ -63,6 +64,7 @@ fn common(reader: &mut Reader<'_>, side: Side) -> Option<CommonConfig> {
         .get("accessToken")
         .and_then(|field| reader.parsed(&field, access_token));
     let stun_servers = stun_servers(reader);
+    let relays = relays(reader);
     let direct = direct(reader);
     let resume = reader
         .get("resume")
@@ -78,6 +80,7 @@ fn common(reader: &mut Reader<'_>, side: Side) -> Option<CommonConfig> {
         signaling_urls,
         access_token,
         stun_servers,
+        relays,
         direct: direct.unwrap_or_default(),
         resume: resume.unwrap_or(RESUME_DEFAULT),
         max_connections: max_connections.unwrap_or(CONNECTIONS_DEFAULT),
@@ -125,6 +128,87 @@ fn stun_servers(reader: &mut Reader<'_>) -> Vec<HostPort> {
     addresses(reader, field, |text| text.parse())
 }
 
+/// Reads the TURN servers.
+fn relays(reader: &mut Reader<'_>) -> Vec<RelayConfig> {
+    let Some(field) = reader.get("relay") else {
+        return Vec::new();
+    };
+    let items = reader.items(&field);
+    // An empty list is not what signaling offers, and nobody means it: `direct: require` says "no relay".
+    if matches!(field.node, Node::List(_)) && !(1..=ADDRESSES_MAX).contains(&items.len()) {
+        reader.fault(&field, entries_message(&field.name, items.len()));
+        return Vec::new();
+    }
+    items
+        .iter()
+        .filter_map(|item| relay(reader, item))
+        .collect()
+}
+
+fn relay<'a>(reader: &mut Reader<'a>, item: &Field<'a>) -> Option<RelayConfig> {
+    if !matches!(item.node, Node::Map(_)) {
+        reader.wrong_kind(item, "keys and values: `url`, `username` and `credential`");
+        return None;
+    }
+    let (mut url, mut username, mut credential) = (None, None, None);
+    let entries = reader.entries(item, RELAY_KEYS);
+    for (key, field) in &entries {
+        match *key {
+            "url" => url = relay_url(reader, field),
+            "username" => username = reader.parsed(field, relay_username),
+            _ => credential = reader.parsed(field, relay_credential),
+        }
+    }
+    lacking(reader, item, RELAY_KEYS, &entries);
+    Some(RelayConfig {
+        url: url?,
+        username: username?,
+        credential: credential?,
+    })
+}
+
+fn relay_url<'a>(reader: &mut Reader<'a>, field: &Field<'a>) -> Option<RelayUrl> {
+    let text = reader.text(field)?;
+    match text.parse() {
+        Ok(url) => Some(url),
+        // What stands before the `@` may be a password, so the value is not repeated.
+        Err(error @ RelayUrlError::UserInfo) => {
+            let message = format!("{error}: write them under `username` and `credential`");
+            reader.fault(field, message);
+            None
+        }
+        Err(error) => {
+            reader.bad_value(field, &text, error.to_string());
+            None
+        }
+    }
+}
+
+fn relay_username(text: &str) -> Result<String, String> {
+    relay_text(text, RELAY_USERNAME_BYTES_MAX).map(str::to_owned)
+}
+
+fn relay_credential(text: &str) -> Result<Secret, String> {
+    relay_text(text, RELAY_CREDENTIAL_BYTES_MAX).map(|text| Secret::new(text.to_owned()))
+}
+
+/// RFC 8489 takes no control characters in either (OpaqueString of RFC 8265).
+fn relay_text(text: &str, bytes_max: usize) -> Result<&str, String> {
+    if text.is_empty() {
+        return Err("is empty: write what the relay's operator gave you".to_owned());
+    }
+    if text.len() > bytes_max {
+        let length = text.len();
+        return Err(format!(
+            "is {length} bytes long, at most {bytes_max} are allowed"
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must be one line without control characters".to_owned());
+    }
+    Ok(text)
+}
+
 /// Reads one address or a list of them.
 fn addresses<'a, T, E: ToString>(
     reader: &mut Reader<'a>,
@@ -134,11 +218,7 @@ fn addresses<'a, T, E: ToString>(
     if let Node::List(items) = field.node
         && !(1..=ADDRESSES_MAX).contains(&items.len())
     {
-        let message = format!(
-            "must have 1 to {ADDRESSES_MAX} entries, not {}",
-            items.len()
-        );
-        reader.fault(&field, message);
+        reader.fault(&field, entries_message(&field.name, items.len()));
         return Vec::new();
     }
     let fields = reader.one_or_more(field);
@@ -146,6 +226,19 @@ fn addresses<'a, T, E: ToString>(
         .iter()
         .filter_map(|field| reader.parsed(field, &parse))
         .collect()
+}
+
+fn entries_message(key: &str, entries: usize) -> String {
+    if entries == 0 {
+        let out = if key == "signalingUrl" {
+            ""
+        } else {
+            ", or leave the key out"
+        };
+        format!("is an empty list: write an entry{out}")
+    } else {
+        format!("has {entries} entries, at most {ADDRESSES_MAX} are allowed")
+    }
 }
 
 /// A token travels in an HTTP header.
@@ -244,13 +337,7 @@ fn mapping_object<'a>(reader: &mut Reader<'a>, item: &Field<'a>) -> Option<(Port
             _ => remote = reader.parsed(field, port_range),
         }
     }
-    let missing = MAPPING_KEYS
-        .iter()
-        .filter(|key| entries.iter().all(|(have, _)| have != *key));
-    let missing: Vec<_> = missing.map(|key| format!("`{key}`")).collect();
-    if !missing.is_empty() {
-        reader.fault(item, format!("lacks {}", missing.join(", ")));
-    }
+    lacking(reader, item, MAPPING_KEYS, &entries);
     let (protocol, local, remote) = (protocol?, local?, remote?);
     match PortMapping::new(protocol, None, local, None, remote) {
         Ok(mapping) => {
@@ -261,6 +348,22 @@ fn mapping_object<'a>(reader: &mut Reader<'a>, item: &Field<'a>) -> Option<(Port
             reader.fault(item, error.to_string());
             None
         }
+    }
+}
+
+/// Reports the keys that an object should have and does not.
+fn lacking<'a>(
+    reader: &mut Reader<'a>,
+    item: &Field<'a>,
+    wanted: &[&'static str],
+    entries: &[(&'static str, Field<'a>)],
+) {
+    let missing = wanted
+        .iter()
+        .filter(|key| entries.iter().all(|(have, _)| have != *key));
+    let missing: Vec<_> = missing.map(|key| format!("`{key}`")).collect();
+    if !missing.is_empty() {
+        reader.fault(item, format!("lacks {}", missing.join(", ")));
     }
 }
 

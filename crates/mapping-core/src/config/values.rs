@@ -14,7 +14,10 @@ const UNITS: [(&str, u64); 5] = [
 ];
 
 /// Parses `25s`, `1h30m`, `500ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// Says what would be right when it is no time, has no unit, or is too long for 64 bits of milliseconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
     const RIGHT: &str = "write a number with its unit (ms, s, m, h, d), for example 1h or 90s";
     let mut rest = text.trim();
     let mut total: u64 = 0;
@@ -89,13 +92,6 @@ pub(super) fn signaling_url(text: &str) -> Result<String, String> {
             "must end with its path, without `?` or `#`: {RIGHT}"
         ));
     }
-    if path.to_ascii_lowercase().ends_with(".php") {
-        return Err(
-            "a PHP script as signaling server is not yet in this version: \
-                    write the http(s)://host[:port] of a stunfwd-signaling"
-                .to_owned(),
-        );
-    }
     check_authority(authority).map_err(|error| format!("{error}: {RIGHT}"))?;
     Ok(format!(
         "{scheme}://{authority}{}",
@@ -151,6 +147,10 @@ mod tests {
                 "https://example.org/stunfwd/",
                 "https://example.org/stunfwd",
             ),
+            (
+                "https://example.org/stun/Signaling.PHP",
+                "https://example.org/stun/Signaling.PHP",
+            ),
         ] {
             assert_eq!(signaling_url(text), Ok(url.to_owned()));
         }
@@ -166,7 +166,6 @@ mod tests {
             "http://user:password@host",
             "http://host/?room=1",
             "http://host#x",
-            "http://host/signaling.PHP",
             "http://2001:db8::1/",
         ] {
             assert!(signaling_url(wrong).is_err(), "{wrong}");

@@ -3,13 +3,17 @@
 use crate::attribute::array;
 use crate::{Attribute, AttributeType, DecodeError, TransactionId};
 
-/// Returns whether a datagram that begins with this byte can be ChannelData (RFC 8656, section 12; RFC 7983).
+/// Returns whether a datagram that begins with this byte can be ChannelData between a TURN client and its server
+/// (RFC 5766, section 11). On a socket that carries more than TURN only 0x40 to 0x4F belong to it (RFC 7983).
 #[must_use]
 pub const fn is_channel_data(first_byte: u8) -> bool {
-    matches!(first_byte, 0x40..=0x4F)
+    matches!(first_byte, 0x40..=0x7F)
 }
 
-/// The number of a channel: 0x4000 to 0x4FFF (RFC 8656; the numbers up to 0x7FFF of RFC 5766 are not used).
+/// The number of a channel: 0x4000 to 0x7FFE.
+///
+/// RFC 8656, section 12, leaves clients 0x4000 to 0x4FFF ([`ChannelNumber::LAST`]), and ours draw from no others. A
+/// server meets clients of RFC 5766, section 11, too, which count up to 0x7FFE (coturn's do).
 ///
 /// It is also the attribute CHANNEL-NUMBER (RFC 8656, section 18.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,13 +22,15 @@ pub struct ChannelNumber(u16);
 impl ChannelNumber {
     /// The lowest number.
     pub const FIRST: Self = Self(0x4000);
-    /// The highest number.
+    /// The highest number that a client of RFC 8656 uses.
     pub const LAST: Self = Self(0x4FFF);
+    /// The highest number that a client of RFC 5766 uses.
+    pub const LAST_OF_RFC_5766: Self = Self(0x7FFE);
 
     /// Makes a channel number; `None` when it is out of range.
     #[must_use]
     pub const fn new(value: u16) -> Option<Self> {
-        if value >= Self::FIRST.0 && value <= Self::LAST.0 {
+        if value >= Self::FIRST.0 && value <= Self::LAST_OF_RFC_5766.0 {
             Some(Self(value))
         } else {
             None
@@ -132,12 +138,25 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_rfc_5766_is_refused() {
-        assert_eq!(ChannelNumber::new(0x3FFF), None);
-        assert_eq!(ChannelNumber::new(0x5000), None);
+    fn numbers_of_both_rfcs_are_understood_and_no_others() {
+        for (number, understood) in [
+            (0x3FFF, false),
+            (0x4000, true),
+            (0x4FFF, true),
+            (0x5000, true),
+            (0x7FFE, true),
+            (0x7FFF, false),
+            (0x8000, false),
+        ] {
+            assert_eq!(ChannelNumber::new(number).is_some(), understood);
+            let [n0, n1] = u16::to_be_bytes(number);
+            let decodes = ChannelData::decode(&[n0, n1, 0, 0]).is_ok();
+            assert_eq!(decodes, understood, "{number:#x}");
+            assert!(!understood || is_channel_data(n0));
+        }
         assert_eq!(
-            ChannelData::decode(&[0x50, 0, 0, 0]),
-            Err(DecodeError::BadFirstByte(0x50))
+            ChannelData::decode(&[0x80, 0, 0, 0]),
+            Err(DecodeError::BadFirstByte(0x80))
         );
     }
 

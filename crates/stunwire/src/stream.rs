@@ -83,8 +83,8 @@ mod tests {
     #[test]
     fn a_stream_out_of_step_is_an_error_at_its_first_bytes() {
         assert_eq!(
-            next_frame(b"PUT / HTTP/1.1"),
-            Err(FrameError::BadFirstByte(b'P'))
+            next_frame(&[0x80, 1, 0, 0]),
+            Err(FrameError::BadFirstByte(0x80))
         );
         assert_eq!(
             next_frame(&[0, 1, 0, 3]),

@@ -184,10 +184,12 @@ impl Channels {
         }
     }
 
-    /// Takes the next free number, round and round: 4096 numbers, at most 129 in use.
+    /// Takes the next free number, round and round: the 4096 numbers of RFC 8656, at most 129 in use.
     fn draw_number(&mut self) -> ChannelNumber {
         loop {
-            let number = ChannelNumber::new(self.next).unwrap_or(ChannelNumber::FIRST);
+            let number = ChannelNumber::new(self.next)
+                .filter(|number| *number <= ChannelNumber::LAST)
+                .unwrap_or(ChannelNumber::FIRST);
             self.next = number.value() + 1;
             if !self.by_number.contains_key(&number.value()) {
                 return number;
@@ -224,6 +226,18 @@ mod tests {
         );
         assert!(channels.want(peer(1), now));
         assert_eq!(channels.number(peer(1)), Some(number));
+    }
+
+    #[test]
+    fn numbers_go_round_within_what_rfc_8656_leaves_to_clients() {
+        let now = Instant::now();
+        let mut channels = Channels::new();
+        for port in 1..5000 {
+            assert!(channels.want(peer(port), now));
+            let number = channels.on_bound(peer(port), now).unwrap();
+            assert!((ChannelNumber::FIRST..=ChannelNumber::LAST).contains(&number));
+            channels.retire(peer(port));
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Which peers may be relayed to (DESIGN §6; RFC 8656, section 21.1; CVE-2020-26262).
 //!
 //! The relay stands where strangers do not: on its host, and in its host's network. It must not be a way
-//! in. So private addresses and its own are refused, with three exceptions: what the operator allows, the
-//! source address of another authenticated allocation (a server at home beside its own signaling), and
-//! other allocations of this server, to which packets go inside the process and nowhere else.
+//! in. So private addresses and its own are refused, with three exceptions: what the operator allows; the
+//! very sockets from which the clients of other allocations come (a server at home beside its own signaling),
+//! on the loopback for clients that come from there alone; and other allocations of this server, to which packets
+//! go inside the process and nowhere else.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,6 +16,8 @@ use ipnet::IpNet;
 pub(super) enum Scope {
     /// To that address, wherever it is.
     Anywhere,
+    /// Only to the socket of another client, and to allocations.
+    ClientsOnly,
     /// Only to an allocation of this server that has that address: never to a socket of anybody else.
     AllocationsOnly,
 }
@@ -28,6 +31,8 @@ pub(super) struct Known {
     pub(super) is_relayed_of_another: bool,
     /// It is the address that this allocation's client came to, or its relayed address.
     pub(super) is_own: bool,
+    /// This allocation's client came over the loopback: what is there is its own machine's already.
+    pub(super) client_is_on_loopback: bool,
 }
 
 /// What the operator says.
@@ -53,8 +58,11 @@ impl AddressRules {
         }
         let allowed = self.allow.iter().any(|net| net.contains(&peer));
         let own = known.is_own || self.own.contains(&peer) || self.is_own_translated(peer);
-        if allowed || known.is_source_of_another || kind == Kind::Public && !own {
+        if allowed || kind == Kind::Public && !own {
             return Some(Scope::Anywhere);
+        }
+        if known.is_source_of_another && (known.client_is_on_loopback || !is_loopback(peer)) {
+            return Some(Scope::ClientsOnly);
         }
         known
             .is_relayed_of_another
@@ -116,6 +124,14 @@ fn classify_v6(ip: Ipv6Addr) -> Kind {
         // The deprecated compatible form reaches nothing good.
         [0, 0, 0, 0, 0, 0, _, _] => Kind::Private,
         _ => Kind::Public,
+    }
+}
+
+/// Whether packets for this address stay on this host, translated or not.
+pub(super) fn is_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback() || translated(ip).is_some_and(|ip| ip.is_loopback()),
     }
 }
 
@@ -214,13 +230,22 @@ mod tests {
     }
 
     #[test]
-    fn the_source_of_another_allocation_may_be_private() {
+    fn the_source_of_another_allocation_may_be_private_but_not_loopback() {
         let known = Known {
             is_source_of_another: true,
             ..Known::default()
         };
-        for peer in ["192.168.1.10", "127.0.0.1", "fd00::1", "203.0.113.1"] {
-            assert_eq!(judge(peer, known), Some(Scope::Anywhere), "{peer}");
+        for peer in ["192.168.1.10", "fd00::1", "203.0.113.1"] {
+            assert_eq!(judge(peer, known), Some(Scope::ClientsOnly), "{peer}");
+        }
+        assert_eq!(judge("8.8.8.8", known), Some(Scope::Anywhere));
+        let local = Known {
+            client_is_on_loopback: true,
+            ..known
+        };
+        for peer in ["127.0.0.1", "127.9.9.9", "::1", "64:ff9b::127.0.0.1"] {
+            assert_eq!(judge(peer, known), None, "{peer}");
+            assert_eq!(judge(peer, local), Some(Scope::ClientsOnly), "{peer}");
         }
         for peer in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "ff02::1", "::"] {
             assert_eq!(judge(peer, known), None, "{peer}");

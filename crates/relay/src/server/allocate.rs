@@ -1,19 +1,22 @@
 //! Allocate (RFC 8656, section 7): may he, where, and what becomes of the port.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use rand::Rng;
 use stunwire::{
     AddressFamily, AttributeError, AttributeType, ErrorCode, EvenPort, Lifetime, Message, Method,
-    RequestedAddressFamily, RequestedTransport,
+    RequestedAddressFamily, RequestedTransport, ReservationToken,
 };
 
-use super::allocations::{Allocation, Opening, State};
+use super::allocations::{Allocation, Opening, Slot, State};
 use super::answer::{self, Outcome};
 use super::auth::Identity;
 use super::channels::Channels;
 use super::five_tuple::{ClientAddr, RelayPort};
 use super::permissions::Permissions;
+use super::ports::Parity;
+use super::reservations::{RESERVED_FOR, Reservation};
 use super::{Command, Server, ports};
 use crate::RelayedAddr;
 
@@ -26,9 +29,30 @@ const PORT_TRIES: u8 = 8;
 /// What an Allocate request asks for.
 #[derive(Clone, Copy, Debug)]
 struct Wish {
-    even: bool,
-    family: AddressFamily,
+    port: PortWish,
     lifetime: Duration,
+}
+
+/// Which relayed address.
+#[derive(Clone, Copy, Debug)]
+enum PortWish {
+    /// One of that kind.
+    Drawn {
+        family: AddressFamily,
+        parity: Parity,
+    },
+    /// The one that was kept.
+    Reserved(ReservationToken),
+}
+
+/// Where an allocation is to be.
+struct Place {
+    port: RelayPort,
+    relayed: RelayedAddr,
+    /// What else would do.
+    parity: Option<Parity>,
+    /// What was kept beside it.
+    token: Option<ReservationToken>,
 }
 
 impl Server {
@@ -79,6 +103,7 @@ impl Server {
             relayed: allocation.relayed,
             reflexive: allocation.client.reflexive(),
             lifetime,
+            token: opening.token,
         };
         let (client, id) = (allocation.client, allocation.transaction);
         let Ok(bytes) = answer::encode(&outcome, Method::ALLOCATE, id, &opening.key, software)
@@ -106,15 +131,18 @@ impl Server {
             return;
         };
         opening.failures += 1;
-        let (even, failures) = (opening.even, opening.failures);
+        let parity = opening.parity.filter(|_| opening.failures < PORT_TRIES);
+        let token = opening.token.take();
         let (ip, external) = (port.local().ip(), allocation.relayed.get().ip());
-        let another = if failures < PORT_TRIES {
-            self.draw_port(ip, external, even)
-        } else {
-            None
-        };
+        // What was kept beside this port goes to the next one that is tried.
+        let kept = token.and_then(|token| Some((token, self.reservations.remove(token)?)));
+        let another = parity.and_then(|parity| self.draw_port(ip, external, parity));
         if let Some((port, relayed)) = another {
             self.allocations.move_to_port(slot, port, relayed);
+            if let Some((token, kept)) = kept {
+                self.reserve_neighbor(token, port, relayed, kept.user, kept.expires);
+                self.remember_token(slot, token);
+            }
             self.commands.push_back(Command::OpenPort { port });
             return;
         }
@@ -143,19 +171,37 @@ impl Server {
         now: Instant,
     ) -> Result<(), u16> {
         let wish = self.read_wish(message)?;
-        self.check_quotas(&client, &identity)?;
-        let ip = self
-            .relay_ip(&client, wish.family)
-            .ok_or(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED)?;
-        let place = self
-            .config
-            .external
-            .advertised(ip)
-            .and_then(|external| self.draw_port(ip, external, wish.even));
-        let Some((port, relayed)) = place else {
+        self.reservations.expire(now);
+        let place = match wish.port {
+            PortWish::Drawn { family, parity } => {
+                self.check_quotas(&client, &identity, parity)?;
+                let ip = self
+                    .relay_ip(&client, family)
+                    .ok_or(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED)?;
+                self.draw_place(ip, parity, &identity, now)
+            }
+            PortWish::Reserved(token) => {
+                // Its quotas were checked when it was kept; a client may still have moved to another source.
+                self.reservations
+                    .redeem(token, &identity.user)
+                    .map(|kept| Place {
+                        port: kept.port,
+                        relayed: kept.relayed,
+                        parity: None,
+                        token: None,
+                    })
+            }
+        };
+        let Some(place) = place else {
             self.stats.capacity_refusals += 1;
             return Err(ErrorCode::INSUFFICIENT_CAPACITY);
         };
+        let Place {
+            port,
+            relayed,
+            parity,
+            token,
+        } = place;
         self.allocations.insert(Allocation {
             client,
             user: identity.user,
@@ -165,7 +211,8 @@ impl Server {
             state: State::Opening(Box::new(Opening {
                 key: identity.key,
                 lifetime: wish.lifetime,
-                even: wish.even,
+                parity,
+                token,
                 failures: 0,
             })),
             transaction: message.transaction_id(),
@@ -177,24 +224,25 @@ impl Server {
     }
 
     /// Reads what is asked for, in the order of RFC 8656, section 7.2.
-    fn read_wish(&mut self, message: &Message<'_>) -> Result<Wish, u16> {
+    fn read_wish(&self, message: &Message<'_>) -> Result<Wish, u16> {
         let RequestedTransport(protocol) = message.read().map_err(|_| ErrorCode::BAD_REQUEST)?;
         if RequestedTransport(protocol) != RequestedTransport::UDP {
             return Err(ErrorCode::UNSUPPORTED_TRANSPORT);
         }
         let with_family = message.contains(AttributeType::REQUESTED_ADDRESS_FAMILY);
         let with_even_port = message.contains(AttributeType::EVEN_PORT);
+        let with_additional = message.contains(AttributeType::ADDITIONAL_ADDRESS_FAMILY);
         if message.contains(AttributeType::RESERVATION_TOKEN) {
-            // No port is ever reserved (below), so every token is one that cannot be served.
-            let conflict = with_family || with_even_port;
-            self.stats.capacity_refusals += u64::from(!conflict);
-            return Err(if conflict {
-                ErrorCode::BAD_REQUEST
-            } else {
-                ErrorCode::INSUFFICIENT_CAPACITY
+            let token = message.read().map_err(|_| ErrorCode::BAD_REQUEST)?;
+            if with_family || with_even_port || with_additional {
+                return Err(ErrorCode::BAD_REQUEST);
+            }
+            return Ok(Wish {
+                port: PortWish::Reserved(token),
+                lifetime: self.granted(message)?,
             });
         }
-        if with_family && message.contains(AttributeType::ADDITIONAL_ADDRESS_FAMILY) {
+        if with_family && with_additional {
             return Err(ErrorCode::BAD_REQUEST);
         }
         let family = match message.read::<RequestedAddressFamily>() {
@@ -204,19 +252,14 @@ impl Server {
                 return Err(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED);
             }
         };
-        let even = match message.read::<EvenPort>() {
-            Ok(EvenPort { reserve: false }) => true,
-            // Pairs of ports served RTP and RTCP; one that is kept for nobody helps to exhaust the range.
-            Ok(EvenPort { reserve: true }) => {
-                self.stats.capacity_refusals += 1;
-                return Err(ErrorCode::INSUFFICIENT_CAPACITY);
-            }
-            Err(AttributeError::Missing(_)) => false,
+        let parity = match message.read::<EvenPort>() {
+            Ok(EvenPort { reserve: false }) => Parity::Even,
+            Ok(EvenPort { reserve: true }) => Parity::EvenWithNeighbor,
+            Err(AttributeError::Missing(_)) => Parity::Any,
             Err(_) => return Err(ErrorCode::BAD_REQUEST),
         };
         Ok(Wish {
-            even,
-            family,
+            port: PortWish::Drawn { family, parity },
             lifetime: self.granted(message)?,
         })
     }
@@ -231,15 +274,28 @@ impl Server {
         }
     }
 
-    fn check_quotas(&mut self, client: &ClientAddr, identity: &Identity) -> Result<(), u16> {
+    /// A port that is kept counts as one of its user's allocations from then on.
+    fn check_quotas(
+        &mut self,
+        client: &ClientAddr,
+        identity: &Identity,
+        parity: Parity,
+    ) -> Result<(), u16> {
         let quotas = self.config.quotas;
-        if self.allocations.of_user(&identity.user) >= quotas.allocations_per_user
+        let kept = parity == Parity::EvenWithNeighbor;
+        let of_user = self.allocations.of_user(&identity.user) as usize
+            + self.reservations.of_user(&identity.user)
+            + usize::from(kept);
+        if of_user >= quotas.allocations_per_user as usize
             || self.allocations.of_source(client.source_ip()) >= quotas.allocations_per_source
         {
             self.stats.quota_refusals += 1;
             return Err(ErrorCode::ALLOCATION_QUOTA_REACHED);
         }
-        if self.allocations.len() as u64 >= u64::from(quotas.allocations) {
+        let all = self.allocations.len() + self.reservations.len() + usize::from(kept);
+        if all >= quotas.allocations as usize
+            || kept && self.reservations.len() >= quotas.reservations
+        {
             self.stats.capacity_refusals += 1;
             return Err(ErrorCode::INSUFFICIENT_CAPACITY);
         }
@@ -260,11 +316,71 @@ impl Server {
             .next()
     }
 
+    fn draw_place(
+        &mut self,
+        ip: IpAddr,
+        parity: Parity,
+        identity: &Identity,
+        now: Instant,
+    ) -> Option<Place> {
+        let external = self.config.external.advertised(ip)?;
+        let (port, relayed) = self.draw_port(ip, external, parity)?;
+        let token = (parity == Parity::EvenWithNeighbor).then(|| {
+            let mut token = ReservationToken([0; 8]);
+            self.rng.fill_bytes(&mut token.0);
+            self.reserve_neighbor(
+                token,
+                port,
+                relayed,
+                identity.user.clone(),
+                now + RESERVED_FOR,
+            );
+            token
+        });
+        Some(Place {
+            port,
+            relayed,
+            parity: Some(parity),
+            token,
+        })
+    }
+
+    /// Keeps the port above an even one.
+    fn reserve_neighbor(
+        &mut self,
+        token: ReservationToken,
+        port: RelayPort,
+        relayed: RelayedAddr,
+        user: Box<str>,
+        expires: Instant,
+    ) {
+        // An even port has an upper neighbour.
+        let above = |address: SocketAddr| SocketAddr::new(address.ip(), address.port() | 1);
+        let neighbor = above(port.local());
+        self.reservations.insert(
+            token,
+            Reservation {
+                user,
+                port: RelayPort::new(neighbor.ip(), neighbor.port()),
+                relayed: RelayedAddr::new(above(relayed.get())),
+                expires,
+            },
+        );
+    }
+
+    fn remember_token(&mut self, slot: Slot, token: ReservationToken) {
+        if let Some(allocation) = self.allocations.get_mut(slot)
+            && let State::Opening(opening) = &mut allocation.state
+        {
+            opening.token = Some(token);
+        }
+    }
+
     fn draw_port(
         &mut self,
         ip: IpAddr,
         external: IpAddr,
-        even: bool,
+        parity: Parity,
     ) -> Option<(RelayPort, RelayedAddr)> {
         let place = |port| {
             (
@@ -272,11 +388,11 @@ impl Server {
                 RelayedAddr::new((external, port).into()),
             )
         };
-        let allocations = &self.allocations;
+        let (allocations, reservations) = (&self.allocations, &self.reservations);
         let is_free = |port| {
             let (port, relayed) = place(port);
-            allocations.is_free(port, relayed)
+            allocations.is_free(port, relayed) && reservations.is_free(port, relayed)
         };
-        ports::draw(&self.config.relay_ports, even, &mut self.rng, is_free).map(place)
+        ports::draw(&self.config.relay_ports, parity, &mut self.rng, is_free).map(place)
     }
 }

@@ -1,21 +1,22 @@
 //! The table of allocations: found by client, by relay port, by relayed address, and by what runs out next.
 //!
 //! Memory: an [`Allocation`] is less than 512 bytes (a test says so) beside its user's name (at most 128
-//! bytes), its remembered answer (about 120) and about 250 bytes of index. A permission takes about 60 bytes
+//! bytes), its remembered answer (about 120) and about 300 bytes of index. A permission takes about 60 bytes
 //! and a channel about 110, so that one with 128 of each stays below 25 KiB, and one with two peers at about
 //! 1 KiB. A reflected packet never adds to it: only authenticated requests do.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use stunwire::{IntegrityKey, TransactionId};
+use stunwire::{IntegrityKey, ReservationToken, TransactionId};
 
 use super::channels::Channels;
 use super::five_tuple::{ClientAddr, RelayPort};
 use super::permissions::Permissions;
-use crate::RelayedAddr;
+use super::ports::Parity;
+use crate::{RelayedAddr, Transport};
 
 /// One allocation.
 #[derive(Debug)]
@@ -49,7 +50,10 @@ pub(super) enum State {
 pub(super) struct Opening {
     pub(super) key: IntegrityKey,
     pub(super) lifetime: Duration,
-    pub(super) even: bool,
+    /// What kind of port to try when this one cannot be opened; `None` when it must be this one.
+    pub(super) parity: Option<Parity>,
+    /// The reservation of the port's neighbour.
+    pub(super) token: Option<ReservationToken>,
     pub(super) failures: u8,
 }
 
@@ -74,6 +78,8 @@ pub(super) struct Allocations {
     expiries: BTreeSet<(Instant, Slot)>,
     users: Tally<Box<str>>,
     sources: Tally<IpAddr>,
+    /// The addresses that clients' datagrams come from.
+    udp_sources: Tally<SocketAddr>,
     source_prefixes: Tally<IpAddr>,
     relayed_ips: Tally<IpAddr>,
 }
@@ -95,6 +101,11 @@ impl Allocations {
     /// Returns whether a client of another allocation than this comes from that address.
     pub(super) fn is_source_of_another(&self, ip: IpAddr, this: &Allocation) -> bool {
         self.sources.count(&ip) > u32::from(this.client.source_ip() == ip)
+    }
+
+    /// Returns whether a client's datagrams come from exactly that address.
+    pub(super) fn is_udp_source(&self, address: SocketAddr) -> bool {
+        self.udp_sources.count(&address) > 0
     }
 
     /// Returns whether another allocation than this has its relayed address there.
@@ -156,6 +167,9 @@ impl Allocations {
         self.expiries.insert((allocation.expires, slot));
         self.users.add(allocation.user.clone());
         self.sources.add(allocation.client.source_ip());
+        if allocation.client.transport == Transport::Udp {
+            self.udp_sources.add(allocation.client.reflexive());
+        }
         self.source_prefixes
             .add(source_prefix(allocation.client.source_ip()));
         self.relayed_ips.add(allocation.relayed.get().ip());
@@ -175,6 +189,9 @@ impl Allocations {
         self.expiries.remove(&(allocation.expires, slot));
         self.users.remove(&allocation.user);
         self.sources.remove(&allocation.client.source_ip());
+        if allocation.client.transport == Transport::Udp {
+            self.udp_sources.remove(&allocation.client.reflexive());
+        }
         self.source_prefixes
             .remove(&source_prefix(allocation.client.source_ip()));
         self.relayed_ips.remove(&allocation.relayed.get().ip());

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use stunwire::{
     AttributeType, Class, EncodeError, ErrorCode, IntegrityKey, Lifetime, Message, MessageBuilder,
-    Method, Nonce, Open, Realm, Software, TransactionId, UnknownAttributes, XorMappedAddress,
-    XorRelayedAddress,
+    Method, Nonce, Open, Realm, ReservationToken, Software, TransactionId, UnknownAttributes,
+    XorMappedAddress, XorRelayedAddress,
 };
 
 use super::auth::Stranger;
@@ -27,6 +27,8 @@ pub(super) enum Outcome {
         relayed: RelayedAddr,
         reflexive: SocketAddr,
         lifetime: Duration,
+        /// The next higher port is kept for whoever shows this.
+        token: Option<ReservationToken>,
     },
     /// Refresh: granted, or ended when zero.
     Refreshed(Duration),
@@ -57,10 +59,17 @@ pub(super) fn encode(
             relayed,
             reflexive,
             lifetime,
-        } => builder
-            .attribute(&XorRelayedAddress(relayed.get()))?
-            .attribute(&XorMappedAddress(*reflexive))?
-            .attribute(&Lifetime(*lifetime))?,
+            token,
+        } => {
+            let builder = builder
+                .attribute(&XorRelayedAddress(relayed.get()))?
+                .attribute(&XorMappedAddress(*reflexive))?
+                .attribute(&Lifetime(*lifetime))?;
+            match token {
+                Some(token) => builder.attribute(token)?,
+                None => builder,
+            }
+        }
         Outcome::Refreshed(lifetime) => builder.attribute(&Lifetime(*lifetime))?,
         Outcome::Done => builder,
         Outcome::Refused(code) => error(builder, *code)?,

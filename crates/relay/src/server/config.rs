@@ -132,6 +132,9 @@ pub struct Quotas {
     /// Allocations per source address, per /64 for IPv6 (486 above it). Default 512, because a carrier's NAT
     /// may hide many people.
     pub allocations_per_source: u32,
+    /// Ports kept by EVEN-PORT's R bit for half a minute, in all (508 above it). Default 1024, a sixteenth of the
+    /// port range. Each counts as an allocation of its user too.
+    pub reservations: usize,
     /// Permissions per allocation (508 above it). Default 128.
     pub permissions: usize,
     /// Channels per allocation (508 above it). Default 128.
@@ -147,6 +150,7 @@ impl Default for Quotas {
             allocations: 16384,
             allocations_per_user: 32,
             allocations_per_source: 512,
+            reservations: 1024,
             permissions: 128,
             channels: 128,
             refusals_per_second: 100,

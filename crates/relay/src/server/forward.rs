@@ -219,20 +219,21 @@ impl Server {
             }
             return forward;
         }
-        match scope {
-            Scope::AllocationsOnly => {
-                self.stats.to_nobody += 1;
-                Forward::Nothing
-            }
-            Scope::Anywhere => {
-                self.stats.to_peers += 1;
-                self.stats.to_peers_bytes += payload.len() as u64;
-                Forward::ToPeer {
-                    port,
-                    peer,
-                    payload,
-                }
-            }
+        let somebody = match scope {
+            Scope::Anywhere => true,
+            Scope::ClientsOnly => self.allocations.is_udp_source(peer.get()),
+            Scope::AllocationsOnly => false,
+        };
+        if !somebody {
+            self.stats.to_nobody += 1;
+            return Forward::Nothing;
+        }
+        self.stats.to_peers += 1;
+        self.stats.to_peers_bytes += payload.len() as u64;
+        Forward::ToPeer {
+            port,
+            peer,
+            payload,
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! * `auth`, `credentials`, `nonce`: who asks; `limiter`: how much a stranger is answered;
 //! * `allocate`, `refresh`, `peers`: the four requests; `answer`: their wire form;
-//! * `allocations`, `permissions`, `channels`, `ports`, `five_tuple`: what the server knows;
+//! * `allocations`, `permissions`, `channels`, `ports`, `reservations`, `five_tuple`: what the server knows;
 //! * `address_rules`: where it relays to; `forward`: packets on their way through;
 //! * `binding`: the STUN server beside it (RFC 5780), which needs no state at all.
 
@@ -28,6 +28,7 @@ mod peers;
 mod permissions;
 mod ports;
 mod refresh;
+mod reservations;
 mod stats;
 
 use std::collections::VecDeque;
@@ -52,6 +53,7 @@ pub use five_tuple::{ClientAddr, RelayPort};
 pub use forward::{Forward, Frame};
 use limiter::Limiter;
 use nonce::Nonces;
+use reservations::Reservations;
 pub use stats::ServerStats;
 
 /// Answers waiting for `poll_command`; drained after every packet, so only a caller that never drains meets
@@ -104,6 +106,7 @@ pub struct Server {
     nonces: Nonces,
     limiter: Limiter,
     allocations: Allocations,
+    reservations: Reservations,
     commands: VecDeque<Command>,
     answers_waiting: usize,
     stats: ServerStats,
@@ -128,6 +131,7 @@ impl Server {
             limiter: Limiter::new(rng.next_u64(), config.quotas.refusals_per_second, now),
             rng,
             allocations: Allocations::default(),
+            reservations: Reservations::default(),
             commands: VecDeque::new(),
             answers_waiting: 0,
             stats: ServerStats::default(),

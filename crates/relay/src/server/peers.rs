@@ -8,7 +8,7 @@ use stunwire::{
 };
 
 use super::Server;
-use super::address_rules::{AddressRules, Known, Scope};
+use super::address_rules::{AddressRules, Known, Scope, is_loopback};
 use super::allocations::{Allocation, Allocations};
 use super::answer::Outcome;
 use super::auth::Identity;
@@ -168,6 +168,7 @@ fn judge(
         is_own: ip == relayed
             || ip == allocation.client.local_ip()
             || ip == allocation.port.local().ip(),
+        client_is_on_loopback: is_loopback(allocation.client.source_ip()),
     };
     rules.judge(ip, known).ok_or(ErrorCode::FORBIDDEN)
 }

@@ -37,7 +37,7 @@ pub struct ServerStats {
     pub without_permission: u64,
     /// ChannelData dropped because the channel is not bound.
     pub without_channel: u64,
-    /// Packets to a relayed address of this server, an own address, that no allocation has.
+    /// Packets to a relayed address of this server, or to a socket beside it, that no allocation has.
     pub to_nobody: u64,
     /// Packets that would not fit the frame of the other side.
     pub oversized: u64,

@@ -1,5 +1,6 @@
 //! `stunfwd-signaling`: the command line around the library.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
+    /// Read the configuration file and the options, say everything that is wrong with them, and start nothing.
+    Check(Box<Options>),
     /// Print the completions of a shell.
     Completions {
         /// Which shell.
@@ -63,6 +66,13 @@ struct Options {
         hide_env_values = true
     )]
     turn_secret: Option<String>,
+    /// Advertise this TURN server (turn:HOST:PORT?transport=udp|tcp or turns:HOST:PORT) instead of our own; can
+    /// be given several times and needs --turn-secret.
+    #[arg(long, value_name = "URL")]
+    turn_url: Vec<String>,
+    /// How long TURN credentials hold, such as 90s or 1h [default: 12h].
+    #[arg(long, value_name = "DURATION")]
+    turn_ttl: Option<String>,
     /// Offer no TURN.
     #[arg(long)]
     no_relay: bool,
@@ -99,23 +109,36 @@ fn command_line() -> clap::Command {
 fn main() -> ExitCode {
     let matches = command_line().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let Some(Subcommands::Completions { shell }) = cli.command {
+    if let Some(Subcommands::Completions { shell }) = &cli.command {
         let mut command = Cli::command();
         clap_complete::generate(
-            shell,
+            *shell,
             &mut command,
             "stunfwd-signaling",
             &mut std::io::stdout(),
         );
         return ExitCode::SUCCESS;
     }
-    let config = match configure(cli.options, &matches) {
+    let (options, is_check) = match cli.command {
+        Some(Subcommands::Check(options)) => (*options, true),
+        Some(Subcommands::Completions { .. }) | None => (cli.options, false),
+    };
+    let config = match configure(options, &matches) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::from(2);
         }
     };
+    if is_check {
+        // A reader that has seen enough is no failure.
+        let _ = writeln!(
+            std::io::stdout(),
+            "the configuration is good: HTTP at {}",
+            config.listen
+        );
+        return ExitCode::SUCCESS;
+    }
     if let Err(error) = start_log(&config) {
         eprintln!("error: {error:#}");
         return ExitCode::from(2);
@@ -151,13 +174,18 @@ impl Options {
             ("external-ip", self.external_ip),
             ("relay-ports", self.relay_ports),
             ("turn-secret", self.turn_secret),
+            ("turn-ttl", self.turn_ttl),
             ("no-relay", self.no_relay.then(|| "true".to_owned())),
             ("store", self.store),
             ("access-token", self.access_token),
             ("log", self.log),
             ("log-format", self.log_format),
         ];
-        let often = [("stun", self.stun), ("relay-allow", self.relay_allow)];
+        let often = [
+            ("stun", self.stun),
+            ("relay-allow", self.relay_allow),
+            ("turn-url", self.turn_url),
+        ];
         for (key, value) in once {
             value
                 .into_iter()

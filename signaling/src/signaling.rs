@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
-use crate::http::{Advertised, ApiState, Credentials, RoomService, build_router, run_http};
+use crate::http::{Advertised, ApiState, Relays, RoomService, build_router, run_http};
 use crate::rooms::RoomLimits;
 use crate::turn::{DataSockets, OpenError, PlaneConfig, run_plane};
 
@@ -129,8 +129,10 @@ impl Signaling {
         let advertised = Advertised {
             stun: sockets.primary.clone(),
             external_ip: config.external_ip,
-            credentials: config.relay.then(|| Credentials {
+            relays: config.relay.then(|| Relays {
                 secret: secret.clone(),
+                ttl: config.turn_ttl,
+                others: config.turn_urls.clone(),
             }),
         };
         let plane = plane_config(&config, &sockets, secret);
@@ -175,7 +177,16 @@ impl Signaling {
             ..
         } = self;
         let stun: Vec<String> = sockets.primary.iter().map(SocketAddr::to_string).collect();
-        info!(http = %http, stun = stun.join(", "), relay = config.relay, "listening");
+        let relay = match (config.relay, config.turn_urls.as_slice()) {
+            (false, _) => "none".to_owned(),
+            (true, []) => "here".to_owned(),
+            (true, others) => others
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        info!(http = %http, stun = stun.join(", "), relay, "listening");
         let open_to_all = config.access_token.is_none() && !http.ip().is_loopback();
         if open_to_all {
             warn!(
@@ -204,7 +215,9 @@ fn plane_config(config: &Config, sockets: &DataSockets, secret: SharedSecret) ->
             ExternalAddresses::default().everywhere(ip)
         });
     let responder = BindingResponder::new(sockets.alternates, external.clone());
-    let server = config.relay.then(|| {
+    // Where others relay, our own server would only be one more way in.
+    let is_embedded = config.relay && config.turn_urls.is_empty();
+    let server = is_embedded.then(|| {
         let mut server = ServerConfig::new(REALM, secret, wall_clock());
         server.relay_ports = config.relay_ports.clone();
         server.external = external;

@@ -204,8 +204,8 @@ async fn two_peers_reach_each_other_through_two_allocations() {
 }
 
 #[tokio::test]
-async fn a_peer_without_an_allocation_is_reached_at_the_source_of_an_authenticated_one() {
-    let running = start(&[("stun", "127.0.0.1:0")]);
+async fn a_private_peer_without_an_allocation_is_reached_where_the_operator_allows_it() {
+    let running = start(&[("stun", "127.0.0.1:0"), ("relay-allow", "127.0.0.0/8")]);
     let [mut one, _two] = connect_both(&running, [Transport::Udp, Transport::Udp]).await;
     let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let peer_addr = peer.local_addr().unwrap();

@@ -6,7 +6,10 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use mapping_core::{RelayUrl, RelayUrlError, Secret, config::parse_duration};
 
-use super::{Config, ConfigError, LATER_KEYS, LogLevel, Problem, Setting, Source, TURN_TTL_RANGE, TURN_URLS_MAX};
+use super::{
+    Config, ConfigError, LATER_KEYS, LogLevel, Problem, Setting, Source, TURN_TTL_RANGE,
+    TURN_URLS_MAX,
+};
 
 /// What to say when there are relays without the secret.
 const NO_TURN_SECRET: &str = "needs turn-secret too: the static-auth-secret of that relay, from which its \
@@ -271,6 +274,7 @@ fn parse_ports(text: &str) -> Option<RangeInclusive<u16>> {
 #[cfg(test)]
 mod tests {
     use super::super::Settings;
+    use std::time::Duration;
 
     fn flags(flags: &[(&'static str, &str)]) -> Settings {
         let mut settings = Settings::default();

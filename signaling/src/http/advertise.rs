@@ -3,17 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use mapping_core::RelayUrl;
 use relay::server::{SharedSecret, time_limited_credentials};
 use signal_client::{Info, PublicKey, SlotName, TurnServer};
 
-/// How long TURN credentials hold: a participant asks again well before, and a laptop that slept does on
-/// waking.
-const CREDENTIALS_FOR: Duration = Duration::from_secs(12 * 3600);
-
-/// Makes TURN credentials.
+/// Which TURN servers are offered, and how credentials for them are made.
 #[derive(Clone, Debug)]
-pub(crate) struct Credentials {
+pub(crate) struct Relays {
     pub(crate) secret: SharedSecret,
+    /// How long credentials hold.
+    pub(crate) ttl: Duration,
+    /// Those of somebody else with the same secret; our own, beside STUN, when there are none.
+    pub(crate) others: Vec<RelayUrl>,
 }
 
 /// What this server offers besides rooms.
@@ -24,7 +25,7 @@ pub(crate) struct Advertised {
     /// What the operator says that we are called.
     pub(crate) external_ip: Option<IpAddr>,
     /// `None` without TURN.
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) relays: Option<Relays>,
 }
 
 impl Advertised {
@@ -33,26 +34,19 @@ impl Advertised {
     /// older ones made.
     pub(crate) fn info(&self, host: Option<&str>, key: Option<PublicKey>, now_unix: u64) -> Info {
         let stun = self.addresses(host);
-        let turn = self
-            .credentials
-            .as_ref()
-            .map_or_else(Vec::new, |credentials| {
-                let user = key.map_or_else(random_user, |key| SlotName::client(&key).to_string());
-                let expires_at_unix = now_unix.saturating_add(CREDENTIALS_FOR.as_secs());
-                let (username, credential) =
-                    time_limited_credentials(&credentials.secret, &user, expires_at_unix);
-                let primary = stun.first().map_or(&[][..], std::slice::from_ref);
-                let both = primary.iter().flat_map(|address| {
-                    ["udp", "tcp"].map(|transport| format!("turn:{address}?transport={transport}"))
-                });
-                both.map(|url| TurnServer {
-                    url,
-                    username: username.clone(),
-                    credential: credential.clone(),
-                    expires_at_unix,
-                })
-                .collect()
-            });
+        let turn = self.relays.as_ref().map_or_else(Vec::new, |relays| {
+            let user = key.map_or_else(random_user, |key| SlotName::client(&key).to_string());
+            let expires_at_unix = now_unix.saturating_add(relays.ttl.as_secs());
+            let (username, credential) =
+                time_limited_credentials(&relays.secret, &user, expires_at_unix);
+            let server = |url| TurnServer {
+                url,
+                username: username.clone(),
+                credential: credential.clone(),
+                expires_at_unix,
+            };
+            relays.urls(&stun).into_iter().map(server).collect()
+        });
         Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stun,
@@ -74,6 +68,19 @@ impl Advertised {
             .map(|host| format!("{host}:{}", primary.port()))
             .into_iter()
             .collect()
+    }
+}
+
+impl Relays {
+    /// Where they are; `stun` is where our own STUN server is, the primary address first.
+    fn urls(&self, stun: &[String]) -> Vec<String> {
+        if !self.others.is_empty() {
+            return self.others.iter().map(RelayUrl::to_string).collect();
+        }
+        let own = |address: &String| {
+            ["udp", "tcp"].map(|transport| format!("turn:{address}?transport={transport}"))
+        };
+        stun.first().map(own).into_iter().flatten().collect()
     }
 }
 
@@ -102,8 +109,10 @@ mod tests {
         Advertised {
             stun: stun.iter().map(|text| text.parse().unwrap()).collect(),
             external_ip: external.map(|text| text.parse().unwrap()),
-            credentials: Some(Credentials {
+            relays: Some(Relays {
                 secret: SharedSecret::new("north"),
+                ttl: Duration::from_secs(12 * 3600),
+                others: Vec::new(),
             }),
         }
     }
@@ -143,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_hold_12_hours_and_belong_to_the_key() {
+    fn credentials_hold_as_long_as_they_are_told_and_belong_to_the_key() {
         let key = PublicKey([1; 32]);
         let ask = |now| advertised(&["192.0.2.1:3478"], None).info(None, Some(key), now);
         let turn = ask(1000).turn;
@@ -156,9 +165,30 @@ mod tests {
     }
 
     #[test]
+    fn relays_of_others_are_offered_instead_of_our_own() {
+        let mut advertised = advertised(&["192.0.2.1:3478"], None);
+        let urls = [
+            "turn:turn.example.org:3478?transport=udp",
+            "turns:turn.example.org:443",
+        ];
+        if let Some(relays) = &mut advertised.relays {
+            relays.others = urls.map(|url| url.parse().unwrap()).to_vec();
+            relays.ttl = Duration::from_secs(60);
+        }
+        let info = advertised.info(None, Some(PublicKey([1; 32])), 1000);
+        assert_eq!(info.stun, ["192.0.2.1:3478"]);
+        let offered: Vec<_> = info.turn.iter().map(|turn| turn.url.as_str()).collect();
+        assert_eq!(offered, urls);
+        for turn in &info.turn {
+            assert_eq!(turn.expires_at_unix, 1060);
+            assert_eq!(turn.username, "1060:client-72cd6e8422c407fb");
+        }
+    }
+
+    #[test]
     fn without_a_relay_there_is_no_turn() {
         let mut advertised = advertised(&["192.0.2.1:3478"], None);
-        advertised.credentials = None;
+        advertised.relays = None;
         assert_eq!(advertised.info(None, None, 0).turn, []);
     }
 }

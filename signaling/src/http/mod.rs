@@ -12,6 +12,6 @@ mod tests;
 mod watch_stream;
 
 pub(crate) use accept::run_http;
-pub(crate) use advertise::{Advertised, Credentials};
+pub(crate) use advertise::{Advertised, Relays};
 pub(crate) use router::{ApiState, build_router};
 pub(crate) use service::RoomService;

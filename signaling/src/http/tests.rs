@@ -31,7 +31,7 @@ impl Api {
         let advertised = Advertised {
             stun: vec![],
             external_ip: None,
-            credentials: None,
+            relays: None,
         };
         let state = ApiState::new(Arc::clone(&rooms), advertised, None, shutdown.clone());
         let expiry = shutdown.clone();

@@ -134,6 +134,7 @@ impl MappingTable {
                 version: self.version + 1,
                 ..self.clone()
             },
+            removed: BTreeMap::new(),
         }
     }
 
@@ -188,10 +189,13 @@ impl TableDiff {
 #[derive(Clone, Debug)]
 pub struct Draft {
     table: MappingTable,
+    /// What this draft took out of the version before: added again, it is the mapping that it was.
+    removed: BTreeMap<MappingId, PortMapping>,
 }
 
 impl Draft {
-    /// Adds a mapping.
+    /// Adds a mapping. One that this draft has removed is put back under its id, as if nothing had happened, so
+    /// that its connections feel nothing.
     ///
     /// # Errors
     /// [`TableError`]: the draft is as before.
@@ -217,6 +221,15 @@ impl Draft {
         if wanted > LOCAL_SOCKETS_MAX {
             return Err(TableError::TooManySockets(wanted));
         }
+        let removed = self
+            .removed
+            .iter()
+            .find(|(_, removed)| **removed == mapping);
+        if let Some(id) = removed.map(|(id, _)| *id) {
+            self.removed.remove(&id);
+            entries.insert(id, mapping);
+            return Ok(id);
+        }
         let id = MappingId(self.table.next_id);
         // An id is drawn once per change that a person makes: four billion of them do not happen, and if
         // they did a full table would be the honest answer.
@@ -227,7 +240,9 @@ impl Draft {
 
     /// Removes a mapping; `None` when there is none with that id.
     pub fn remove(&mut self, id: MappingId) -> Option<PortMapping> {
-        self.table.entries.remove(&id)
+        let mapping = self.table.entries.remove(&id)?;
+        self.removed.insert(id, mapping.clone());
+        Some(mapping)
     }
 
     /// Returns the table as it would be.
@@ -267,6 +282,40 @@ mod tests {
         assert_eq!(diff.removed, [(second_id, mapping("tcp:2:2"))]);
         assert_eq!(diff.added, [(added, mapping("tcp:2:3"))]);
         assert!(second.diff(&second).is_empty());
+    }
+
+    #[test]
+    fn a_mapping_that_is_removed_and_added_in_one_change_has_not_changed() {
+        let first = MappingTable::from_mappings(["tcp:1:1", "tcp:2:2"].map(mapping)).unwrap();
+        let (id, _) = first.at(0).unwrap();
+        let mut draft = first.draft();
+        draft.remove(id).unwrap();
+        assert_eq!(draft.add(mapping("tcp:127.0.0.1:1:1")), Ok(id));
+        let second = draft.finish();
+        assert!(first.diff(&second).is_empty());
+        // In a change of its own it is another mapping.
+        let mut draft = second.draft();
+        draft.remove(id).unwrap();
+        let mut draft = draft.finish().draft();
+        assert_ne!(draft.add(mapping("tcp:1:1")), Ok(id));
+    }
+
+    #[test]
+    fn what_is_removed_makes_room_for_what_is_added_after_it() {
+        let first = MappingTable::from_mappings([mapping("tcp:1:1")]).unwrap();
+        let (id, _) = first.at(0).unwrap();
+        let mut draft = first.draft();
+        let taken = draft.add(mapping("tcp:0.0.0.0:1:2")).unwrap_err();
+        assert_eq!(taken.to_string(), "0.0.0.0:1 is already taken by `tcp:1:1`");
+        assert_eq!(draft.preview().len(), 1, "the draft is as before");
+        draft.remove(id).unwrap();
+        assert_eq!(draft.remove(id), None);
+        let added = draft.add(mapping("tcp:0.0.0.0:1:2")).unwrap();
+        assert_ne!(added, id);
+        assert_eq!(
+            draft.finish().iter().map(|(id, _)| id).collect::<Vec<_>>(),
+            [added]
+        );
     }
 
     #[test]

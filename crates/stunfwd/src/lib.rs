@@ -6,7 +6,9 @@
 //! 2. one thread of its own moves the data: a loop around `session::Node`, the demultiplexing socket, the
 //!    carriers and the forwarders (`driver`);
 //! 3. beside it run the conversation with signaling (`rendezvous`) and the [control socket](control),
-//!    through which [`status`] is asked for.
+//!    through which [`status`] is asked for and mappings are changed.
+//!
+//! While a client runs, [`Mappings`] changes what it forwards; [`Client::prepare`] gives both.
 //!
 //! ```no_run
 //! use mapping_core::config::ClientConfig;
@@ -26,6 +28,7 @@ mod clock;
 pub mod control;
 mod driver;
 mod interfaces;
+mod mappings;
 mod rendezvous;
 mod resolve;
 mod run;
@@ -34,4 +37,5 @@ pub mod signals;
 pub mod state_dir;
 pub mod status;
 
+pub use mappings::{Applied, Change, ChangeError, MappingView, Mappings, Outcome, TableView};
 pub use run::{Client, RunError, RunOptions, Server};

@@ -3,10 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use mapping_core::TableError;
 use mapping_core::config::{ClientConfig, CommonConfig, ServerConfig};
 use session::Side;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::driver::Command;
+use crate::mappings::Mappings;
 use crate::shell;
 
 /// What the command line says beside the configuration.
@@ -39,6 +43,14 @@ pub enum RunError {
     /// The carriers' TLS could not be set up.
     #[error("the carriers cannot be set up")]
     Carriers(#[from] tunnel::carrier::CarrierStartError),
+    /// The configuration was not read from a file, and its mappings are no table.
+    #[error("mappings[{index}]")]
+    Mapping {
+        /// Its place in the list, counted from 0.
+        index: usize,
+        /// Why it cannot be in the table.
+        source: TableError,
+    },
     /// The operating system refused a thread or a runtime.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
@@ -55,7 +67,7 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Signaling(_) => 2,
+            Self::Signaling(_) | Self::Mapping { .. } => 2,
             Self::State(_)
             | Self::Control(_)
             | Self::Socket(_)
@@ -100,9 +112,37 @@ impl Role {
 
 /// The ingress side: local ports that lead to the peer's services.
 #[derive(Debug)]
-pub struct Client;
+pub struct Client {
+    config: ClientConfig,
+    options: RunOptions,
+    mappings: Mappings,
+    commands_rx: mpsc::Receiver<Command>,
+}
 
 impl Client {
+    /// Makes a client that does not run yet, and the handle by which its mappings are changed while it does.
+    #[must_use]
+    pub fn prepare(config: ClientConfig, options: RunOptions) -> (Self, Mappings) {
+        let (mappings, commands_rx) = Mappings::new();
+        let client = Self {
+            config,
+            options,
+            mappings: mappings.clone(),
+            commands_rx,
+        };
+        (client, mappings)
+    }
+
+    /// Runs until `shutdown` is cancelled, as [`Client::run`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::run`].
+    pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let commands = (self.mappings, self.commands_rx);
+        shell::run(Role::Ingress(self.config), self.options, commands, shutdown).await
+    }
+
     /// Runs a client until `shutdown` is cancelled.
     ///
     /// Waiting for a peer, for signaling or for the network is not a failure: it goes on for ever.
@@ -115,7 +155,8 @@ impl Client {
         options: RunOptions,
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
-        shell::run(Role::Ingress(config), options, shutdown).await
+        let (client, _) = Self::prepare(config, options);
+        client.run_until(shutdown).await
     }
 }
 
@@ -134,6 +175,6 @@ impl Server {
         options: RunOptions,
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
-        shell::run(Role::Egress(config), options, shutdown).await
+        shell::run(Role::Egress(config), options, Mappings::new(), shutdown).await
     }
 }

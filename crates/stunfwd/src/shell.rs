@@ -12,35 +12,21 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::control::ControlServer;
-use crate::driver::{self, DriverConfig, DriverHandles};
+use crate::control::{Answerer, ControlServer};
+use crate::driver::{self, Command, DriverConfig, DriverHandles};
+use crate::mappings::Mappings;
 use crate::rendezvous::Rendezvous;
 use crate::run::{Role, RunError, RunOptions};
 use crate::state_dir::StateDir;
-use crate::status::Status;
 
 /// How long a clean stop may take before the process goes anyway.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Asks the driver for its present status.
-#[derive(Clone, Debug)]
-pub(crate) struct StatusHandle {
-    requests_tx: mpsc::Sender<oneshot::Sender<Status>>,
-}
-
-impl StatusHandle {
-    /// Returns the present status; `None` when the driver is gone.
-    pub(crate) async fn status(&self) -> Option<Status> {
-        let (answer_tx, answer_rx) = oneshot::channel();
-        self.requests_tx.send(answer_tx).await.ok()?;
-        answer_rx.await.ok()
-    }
-}
 
 /// Starts everything, runs until `shutdown`, stops everything.
 pub(crate) async fn run(
     role: Role,
     options: RunOptions,
+    (mappings, commands_rx): (Mappings, mpsc::Receiver<Command>),
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let common = role.common();
@@ -83,7 +69,6 @@ pub(crate) async fn run(
 
     let (events_tx, room_rx) = mpsc::channel(64);
     let (description_tx, description_rx) = watch::channel(None);
-    let (requests_tx, requests_rx) = mpsc::channel(16);
     let rendezvous = Rendezvous {
         client,
         keys: keys.clone(),
@@ -107,15 +92,11 @@ pub(crate) async fn run(
     let handles = DriverHandles {
         room_rx,
         description_tx,
-        requests_rx,
+        commands_rx,
         shutdown: stop.clone(),
     };
     let driver = start_driver(config, handles)?;
-    let status = StatusHandle { requests_tx };
-    let serve_control = control.serve(move || {
-        let status = status.clone();
-        async move { status.status().await }
-    });
+    let serve_control = control.serve(Answerer::new(mappings, &options.config_file));
     run_until_stopped(rendezvous, driver, serve_control, stop).await
 }
 

@@ -27,6 +27,21 @@ pub struct Status {
     pub mapping_version: u64,
     /// The mappings in the order of the table.
     pub mappings: Vec<MappingStatus>,
+    /// What the program holds at the moment.
+    #[serde(default)]
+    pub process: ProcessStatus,
+}
+
+/// What the program holds, so that a leak shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessStatus {
+    /// Tasks of the thread that moves the data.
+    pub tasks: u64,
+    /// Open TCP connections and UDP flows.
+    pub flows: u64,
+    /// Connections that were reset since the program started because there were too many at once.
+    pub refused_connections: u64,
 }
 
 /// How far the program is.
@@ -193,10 +208,18 @@ impl fmt::Display for Status {
             writeln!(f, "{peer}")?;
         }
         if self.mappings.is_empty() {
-            return write!(f, "No mappings.");
+            write!(f, "No mappings.")?;
+        } else {
+            writeln!(f, "Mappings, version {}:", self.mapping_version)?;
+            write!(f, "{}", mapping_table(&self.mappings))?;
         }
-        writeln!(f, "Mappings, version {}:", self.mapping_version)?;
-        write!(f, "{}", mapping_table(&self.mappings))
+        match self.process.refused_connections {
+            0 => Ok(()),
+            refused => write!(
+                f,
+                "\n{refused} connections were reset: more than maxConnections at once"
+            ),
+        }
     }
 }
 
@@ -408,6 +431,11 @@ mod tests {
                 bytes_in: 0,
                 bytes_out: 1 << 20,
             }],
+            process: ProcessStatus {
+                tasks: 12,
+                flows: 2,
+                refused_connections: 4,
+            },
         }
     }
 
@@ -427,7 +455,8 @@ mod tests {
             "mappingVersion": 3,
             "mappings": [ { "index": 0, "spec": "tcp:8080:22", "state": "error",
                             "error": "address\nin use", "listen": "127.0.0.1:8080",
-                            "connections": 2, "bytesIn": 0, "bytesOut": 1_048_576 } ]
+                            "connections": 2, "bytesIn": 0, "bytesOut": 1_048_576 } ],
+            "process": { "tasks": 12, "flows": 2, "refusedConnections": 4 }
         });
         let json = serde_json::to_value(example()).unwrap();
         assert_eq!(json, expected);
@@ -447,7 +476,8 @@ mod tests {
              Mappings, version 3:\n\
              \x20 #  rule         state  listens on      open  in   out\n\
              \x20 0  tcp:8080:22  error  127.0.0.1:8080  2     0 B  1.0 MiB\n\
-             \x20    address in use"
+             \x20    address in use\n\
+             4 connections were reset: more than maxConnections at once"
         );
     }
 
@@ -460,6 +490,7 @@ mod tests {
             peers: Vec::new(),
             mappings: Vec::new(),
             mapping_version: 0,
+            process: ProcessStatus::default(),
             ..example()
         };
         assert_eq!(

@@ -1,13 +1,14 @@
 //! The mapping table is committed on both ends or on neither, whatever happens in between.
 #![expect(clippy::disallowed_methods, reason = "an arbitrary epoch")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use mapping_core::{MappingId, PortMapping, WireMapping};
 use proptest::prelude::*;
 use tunnel::control::{
-    Admission, ControlEgress, ControlError, ControlIngress, EgressEvent, Frame, FrameDecoder,
-    FrameError, IngressEvent, Proposal, RefusedMapping, VERSION_WAIT,
+    Admission, Answer, ControlEgress, ControlError, ControlIngress, EgressEvent, Frame,
+    FrameDecoder, FrameError, IngressEvent, Proposal, RefusedMapping, VERSION_WAIT, Verdict,
 };
 
 #[test]
@@ -18,10 +19,7 @@ fn a_proposed_table_comes_in_force_on_both_ends() {
     pair.run();
     assert_eq!(pair.ingress.committed(), Some(1));
     assert_eq!(pair.egress.committed(), Some(1));
-    assert_eq!(
-        pair.egress.poll_event(),
-        Some(EgressEvent::Committed { version: 1 })
-    );
+    assert_eq!(pair.egress.poll_event(), Some(committed(1, [])));
 }
 
 #[test]
@@ -63,8 +61,7 @@ fn while_one_version_is_under_way_the_latest_of_the_others_waits() {
     }
     pair.run();
     let versions: Vec<_> = std::iter::from_fn(|| pair.egress.poll_event()).collect();
-    let committed = |version| EgressEvent::Committed { version };
-    assert_eq!(versions, [committed(1), committed(4)]);
+    assert_eq!(versions, [committed(1, []), committed(4, [])]);
     assert_eq!(pair.ingress.committed(), Some(4));
 }
 
@@ -130,6 +127,53 @@ fn a_flow_of_an_older_version_is_judged_by_the_present_table() {
         pair.egress.admit(1, MappingId::new(0), now, now),
         Admission::No(_)
     ));
+}
+
+#[test]
+fn the_egress_is_told_what_is_in_force_no_more() {
+    let mut pair = Pair {
+        refuse: Some(MappingId::new(2)),
+        ..Pair::default()
+    };
+    let [first, second, third] = [0, 1, 2].map(|id| mapping(id, "tcp:1:1"));
+    pair.ingress
+        .propose(1, vec![first, second.clone(), third.clone()]);
+    pair.run();
+    pair.ingress.propose(2, vec![second]);
+    pair.run();
+    // It was never accepted, so nothing of it can be over.
+    pair.ingress.propose(3, vec![third]);
+    pair.run();
+    let events: Vec<_> = std::iter::from_fn(|| pair.egress.poll_event()).collect();
+    assert_eq!(
+        events,
+        [committed(1, []), committed(2, [0]), committed(3, [1])]
+    );
+}
+
+/// The largest table that a person can ask for passes both ways, whatever is said of each mapping.
+#[test]
+fn the_largest_table_fits_a_frame() {
+    let host = ["a".repeat(63), "b".repeat(63), "c".repeat(63)].join(".") + ".example";
+    let spec = |port: u32| {
+        let bind = format!("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:{port:x}]");
+        format!("tcp:{bind}:60000-65535:{host}:60000-65535")
+    };
+    let mappings: Vec<_> = (0..1024).map(|id| mapping(id, &spec(id))).collect();
+    let answer = Answer {
+        version: u64::MAX,
+        verdicts: mappings.iter().map(verdict_of_two_lines).collect(),
+    };
+    let proposal = Proposal {
+        version: u64::MAX,
+        mappings,
+    };
+    let frames = [Frame::Propose(proposal), Frame::Answer(answer)];
+    let mut decoder = FrameDecoder::new();
+    for frame in frames {
+        decoder.push(&frame.encode());
+        assert_eq!(decoder.next_frame(), Ok(Some(frame)));
+    }
 }
 
 #[test]
@@ -226,6 +270,23 @@ proptest! {
         prop_assert_eq!(decoded, frames);
     }
 
+    /// Changes come at any moment, and either process may be lost at any: at every step each end is on a whole
+    /// version, the egress on none that the ingress does not know to be agreed, and in the end both are on the
+    /// newest.
+    #[test]
+    fn whatever_is_lost_both_ends_are_on_one_version(happenings in prop::collection::vec(happening(), 0..60)) {
+        let mut world = ChangingWorld::default();
+        for happening in happenings {
+            world.let_happen(happening);
+            world.check();
+        }
+        world.pair.run();
+        world.check();
+        let newest = (world.version > 0).then_some(world.version);
+        prop_assert_eq!(world.pair.ingress.committed(), newest);
+        prop_assert_eq!(world.pair.egress.committed(), newest);
+    }
+
     #[test]
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut decoder = FrameDecoder::new();
@@ -234,6 +295,96 @@ proptest! {
             let _ = ControlEgress::new().handle_frame(frame.clone(), allow);
             let _ = ControlIngress::new().handle_frame(frame);
         }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    /// A person wants another table.
+    Change(BTreeSet<u32>),
+    /// One frame arrives.
+    Frame,
+    /// The egress process is another one, which knows nothing, and frames under way are lost.
+    EgressReplaced,
+    /// The ingress process is another one, with the table of its file.
+    IngressReplaced,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        3 => prop::collection::btree_set(0_u32..6, 0..5).prop_map(Happening::Change),
+        8 => Just(Happening::Frame),
+        1 => Just(Happening::EgressReplaced),
+        1 => Just(Happening::IngressReplaced),
+    ]
+}
+
+/// What people wanted, version by version, and the two ends.
+#[derive(Default)]
+struct ChangingWorld {
+    version: u64,
+    tables: BTreeMap<u64, BTreeSet<u32>>,
+    pair: Pair,
+}
+
+impl ChangingWorld {
+    fn let_happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Change(table) => {
+                self.version += 1;
+                self.tables.insert(self.version, table);
+                self.propose();
+            }
+            Happening::Frame => drop(self.pair.step()),
+            Happening::EgressReplaced => {
+                self.pair = Pair::default();
+                self.propose();
+            }
+            Happening::IngressReplaced => {
+                self.pair = Pair::default();
+                self.version = 1;
+                self.tables = BTreeMap::from([(1, BTreeSet::from([0, 1]))]);
+                self.propose();
+            }
+        }
+    }
+
+    fn propose(&mut self) {
+        if let Some(table) = self.tables.get(&self.version) {
+            let mappings = table.iter().map(|id| mapping(*id, "tcp:8080:22")).collect();
+            self.pair.ingress.propose(self.version, mappings);
+        }
+    }
+
+    fn check(&self) {
+        let Pair {
+            ingress, egress, ..
+        } = &self.pair;
+        assert!(ingress.committed() <= egress.committed());
+        assert!(egress.committed() <= ingress.agreed());
+        if let Some(version) = egress.committed() {
+            let mappings = egress.mappings().iter();
+            let in_force: BTreeSet<u32> = mappings.map(|it| it.mapping.id.value()).collect();
+            assert_eq!(
+                in_force, self.tables[&version],
+                "version {version} as a whole"
+            );
+        }
+    }
+}
+
+fn committed<const N: usize>(version: u64, removed: [u32; N]) -> EgressEvent {
+    let removed = BTreeSet::from(removed);
+    EgressEvent::Committed { version, removed }
+}
+
+fn verdict_of_two_lines(mapping: &WireMapping) -> Verdict {
+    Verdict {
+        id: mapping.id,
+        refused: Some(RefusedMapping {
+            code: "not-allowed".into(),
+            text: format!("{} {}", mapping.spec, "x".repeat(160)),
+        }),
     }
 }
 

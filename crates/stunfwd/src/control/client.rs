@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     time::timeout,
@@ -13,7 +14,9 @@ use tokio::{
 
 use super::{
     location::{absolute, candidates, is_sign, runtime_directory},
-    protocol::{ANSWER_BYTES_MAX, ErrorAnswer, Request},
+    protocol::{
+        ANSWER_BYTES_MAX, ErrorAnswer, MapChange, MapChanged, MapList, MappingName, Request,
+    },
     sign::Sign,
     transport,
 };
@@ -21,6 +24,8 @@ use crate::{state_dir::default_directory, status::Status};
 
 /// How long an answer may take: it is made from memory, so only a program that hangs needs longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the answer to a change may take, which waits 10 s for the peer.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A program that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,9 +189,40 @@ impl ControlClient {
     /// # Errors
     /// [`RequestError`].
     pub async fn status(&self) -> Result<(Status, String), RequestError> {
-        let line = self.request(&Request::Status).await?;
+        self.ask(&Request::Status).await
+    }
+
+    /// Asks for the mapping table, and returns it with the line as it came.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn map_list(&self) -> Result<(MapList, String), RequestError> {
+        self.ask(&Request::MapList).await
+    }
+
+    /// Removes and adds mappings as one change, and returns what became of it with the line as it came.
+    ///
+    /// # Errors
+    /// [`RequestError`]; nothing was changed when it is [`RequestError::Refused`].
+    pub async fn map_change(
+        &self,
+        add: &[String],
+        remove: &[MappingName],
+    ) -> Result<(MapChanged, String), RequestError> {
+        let change = MapChange {
+            add: add.to_vec(),
+            remove: remove.to_vec(),
+        };
+        self.ask(&Request::MapChange(change)).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+    ) -> Result<(T, String), RequestError> {
+        let line = self.request(request).await?;
         match serde_json::from_str(&line) {
-            Ok(status) => Ok((status, line)),
+            Ok(answer) => Ok((answer, line)),
             Err(_) => Err(RequestError::Malformed {
                 path: self.path.clone(),
             }),
@@ -206,7 +242,11 @@ impl ControlClient {
                     path: path(),
                     source,
                 })?;
-        let line = timeout(ANSWER_TIMEOUT, exchange(stream, &request.to_line()))
+        let patience = match request {
+            Request::Status | Request::MapList => ANSWER_TIMEOUT,
+            Request::MapChange(_) => CHANGE_TIMEOUT,
+        };
+        let line = timeout(patience, exchange(stream, &request.to_line()))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|source| RequestError::NoAnswer {

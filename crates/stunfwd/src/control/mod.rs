@@ -13,6 +13,7 @@
 //! Beside the default place of its socket every program puts up a sign (`sign`), so that [`find`] finds it
 //! wherever its socket is, and can say which configuration it runs.
 
+mod answer;
 mod client;
 mod location;
 pub mod protocol;
@@ -22,6 +23,7 @@ mod transport;
 
 use std::{io, path::PathBuf};
 
+pub(crate) use answer::Answerer;
 pub use client::{ControlClient, FindError, RequestError, Running, find};
 pub use location::beside_config;
 pub use server::ControlServer;

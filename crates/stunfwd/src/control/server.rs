@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     sync::Semaphore,
@@ -18,12 +17,13 @@ use tracing::{debug, warn};
 
 use super::{
     ControlError,
+    answer::{Answerer, refusal},
     location::{SOCKET_ENDING, names, runtime_directory},
-    protocol::{ErrorAnswer, REQUEST_BYTES_MAX, Request},
+    protocol::{REQUEST_BYTES_MAX, Request},
     sign::StandingSign,
     transport::{Listener, NURSERY_BYTES, PATH_BYTES_MAX, Stream, is_answered},
 };
-use crate::{state_dir::create_private, status::Status};
+use crate::state_dir::create_private;
 
 /// Commands served at the same time; one more waits in the system's queue.
 const CONNECTIONS_MAX: usize = 16;
@@ -107,13 +107,8 @@ impl ControlServer {
         &self.path
     }
 
-    /// Answers commands for ever; `status` fetches the present status, `None` when the program is
-    /// stopping.
-    pub async fn serve<F, S>(self, status: S)
-    where
-        F: Future<Output = Option<Status>> + Send,
-        S: Fn() -> F + Clone + Send + 'static,
-    {
+    /// Answers commands for ever.
+    pub(crate) async fn serve(self, answerer: Answerer) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {
@@ -122,9 +117,9 @@ impl ControlServer {
             };
             match self.listener.accept().await {
                 Ok(stream) => {
-                    let status = status.clone();
+                    let answerer = answerer.clone();
                     connections.spawn(async move {
-                        if let Err(error) = answer(stream, status).await {
+                        if let Err(error) = answer(stream, &answerer).await {
                             debug!(%error, "a control connection ended");
                         }
                         drop(permit);
@@ -181,11 +176,7 @@ impl ControlServer {
 }
 
 /// Answers the requests of one connection until it ends or says nothing.
-async fn answer<F, S>(mut stream: Stream, status: S) -> io::Result<()>
-where
-    F: Future<Output = Option<Status>>,
-    S: Fn() -> F,
-{
+async fn answer(mut stream: Stream, answerer: &Answerer) -> io::Result<()> {
     let (reader, mut writer) = tokio::io::split(&mut stream);
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -201,10 +192,7 @@ where
         let is_whole = line.ends_with(b"\n") || line.len() < REQUEST_BYTES_MAX;
         let answer = match Request::parse(&line) {
             _ if !is_whole => refusal(format!("a request has at most {REQUEST_BYTES_MAX} bytes")),
-            Ok(Request::Status) => match status().await {
-                Some(status) => to_line(&status),
-                None => refusal("the program is stopping".to_owned()),
-            },
+            Ok(request) => answerer.answer(request).await,
             Err(error) => refusal(error.to_string()),
         };
         let written = timeout(IDLE_TIMEOUT, writer.write_all(&answer)).await;
@@ -215,23 +203,16 @@ where
     }
 }
 
-fn refusal(error: String) -> Vec<u8> {
-    to_line(&ErrorAnswer { error })
-}
-
-fn to_line(value: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(value).expect("maps with text keys are always JSON");
-    line.push(b'\n');
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+    use crate::control::protocol::{ChangeOutcome, MappingName};
     use crate::control::{ControlClient, RequestError};
-    use crate::status::{NatStatus, State};
+    use crate::driver::Command;
+    use crate::mappings::{Applied, ChangeError, MappingView, Mappings, Outcome, TableView};
+    use crate::status::{MappingState, MappingStatus, NatStatus, ProcessStatus, State, Status};
 
     fn example() -> Status {
         Status {
@@ -243,11 +224,63 @@ mod tests {
             peers: Vec::new(),
             mapping_version: 0,
             mappings: Vec::new(),
+            process: ProcessStatus::default(),
         }
     }
 
     fn bind(path: &Path) -> Result<ControlServer, ControlError> {
         ControlServer::bind_at(path)
+    }
+
+    fn table(rules: &[&str]) -> TableView {
+        let rows = (0..).zip(rules).map(|(index, rule)| MappingView {
+            id: mapping_core::MappingId::new(10 + index as u32),
+            mapping: rule.parse().unwrap(),
+            status: MappingStatus {
+                index,
+                spec: (*rule).to_owned(),
+                state: MappingState::Active,
+                error: None,
+                listen: None,
+                connections: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+            },
+            via: Some("direct, 192.0.2.1:5".into()),
+        });
+        TableView {
+            version: 3,
+            committed: Some(3),
+            peer: true,
+            mappings: rows.collect(),
+        }
+    }
+
+    /// A program with two mappings that accepts every change and makes none of it.
+    fn program() -> Answerer {
+        let (mappings, mut commands_rx) = Mappings::new();
+        tokio::spawn(async move {
+            while let Some(command) = commands_rx.recv().await {
+                match command {
+                    Command::Status(answer_tx) => drop(answer_tx.send(example())),
+                    Command::View(answer_tx) => {
+                        drop(answer_tx.send(table(&["tcp:1:1", "udp:2:2"])));
+                    }
+                    Command::Check { answer_tx, .. } => drop(answer_tx.send(Ok(()))),
+                    Command::Apply { changes, answer_tx } => {
+                        let applied = Applied {
+                            outcome: Outcome::Unconfirmed,
+                            table: table(&["tcp:1:1", "udp:2:2"]),
+                            added: vec![mapping_core::MappingId::new(11)],
+                        };
+                        let refused = ChangeError::UnknownMapping(mapping_core::MappingId::new(7));
+                        let enough = changes.len() < 4;
+                        drop(answer_tx.send(if enough { Ok(applied) } else { Err(refused) }));
+                    }
+                }
+            }
+        });
+        Answerer::new(mappings, Path::new("config.yml"))
     }
 
     async fn raw(path: &Path, request: &[u8]) -> String {
@@ -264,16 +297,20 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("c.sock");
         let server = bind(&path).unwrap();
-        let served = tokio::spawn(server.serve(|| async { Some(example()) }));
+        let served = tokio::spawn(server.serve(program()));
         let (status, line) = ControlClient::new(path.clone()).status().await.unwrap();
         assert_eq!(status, example());
         assert!(line.starts_with(r#"{"role":"client""#));
-        let error = "{\"error\":\"unknown command `dance`: this program knows status\"}\n";
+        let error = "{\"error\":\"unknown command `dance`: this program knows status, map-list and \
+                     map-change\"}\n";
         assert_eq!(raw(&path, b"{\"cmd\":\"dance\"}\n").await, error);
         let twice = raw(&path, b"{\"cmd\":\"status\"}\n{\"cmd\":\"status\"}").await;
         assert_eq!(twice, format!("{line}\n{line}\n"));
-        let long = raw(&path, &[b'x'; REQUEST_BYTES_MAX]).await;
-        assert_eq!(long, "{\"error\":\"a request has at most 4096 bytes\"}\n");
+        let long = raw(&path, &vec![b'x'; REQUEST_BYTES_MAX]).await;
+        assert_eq!(
+            long,
+            "{\"error\":\"a request has at most 1048576 bytes\"}\n"
+        );
         served.abort();
         let _ = served.await;
         assert!(!path.exists(), "the socket goes with the program");
@@ -288,9 +325,68 @@ mod tests {
     async fn a_program_that_stops_says_so() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("c.sock");
-        tokio::spawn(bind(&path).unwrap().serve(|| async { None }));
-        let refused = ControlClient::new(path).status().await.unwrap_err();
+        let (mappings, commands_rx) = Mappings::new();
+        drop(commands_rx);
+        let answerer = Answerer::new(mappings, Path::new(""));
+        tokio::spawn(bind(&path).unwrap().serve(answerer));
+        let refused = ControlClient::new(path.clone()).status().await.unwrap_err();
         assert_eq!(refused.to_string(), "the program is stopping");
+        let refused = ControlClient::new(path).map_change(&[], &[]).await;
+        assert_eq!(refused.unwrap_err().to_string(), "the program is stopping");
+    }
+
+    #[tokio::test]
+    async fn mappings_are_listed_and_changed_by_rule_and_by_index() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("c.sock");
+        tokio::spawn(bind(&path).unwrap().serve(program()));
+        let client = ControlClient::new(path);
+        let (list, line) = client.map_list().await.unwrap();
+        assert_eq!(
+            (list.version, list.committed, list.peer),
+            (3, Some(3), true)
+        );
+        assert!(list.config.unwrap().is_absolute());
+        assert_eq!(
+            (list.mappings[1].id, list.mappings[1].status.index),
+            (11, 1)
+        );
+        assert!(
+            line.contains(r#""id":11,"via":"direct, 192.0.2.1:5""#),
+            "{line}"
+        );
+
+        let add = ["tcp:8080:22".to_owned()];
+        let remove = [MappingName::Index(1), "tcp:127.0.0.1:1:1".into()];
+        let (changed, _) = client.map_change(&add, &remove).await.unwrap();
+        assert_eq!(changed.outcome, ChangeOutcome::Unconfirmed);
+        assert_eq!(changed.removed, ["udp:2:2", "tcp:1:1"]);
+        assert_eq!((changed.added[0].id, changed.mappings.len()), (11, 2));
+
+        for (add, remove, expected) in [
+            ("tcp:8080", "0", "`tcp:8080`: "),
+            (
+                "tcp:8080:22",
+                "9",
+                "there is no mapping 9: they go from 0 to 1",
+            ),
+            ("tcp:8080:22", "tcp:5:5", "`tcp:5:5` is not in the table"),
+            ("tcp:8080:22", "nonsense", "`nonsense`: "),
+        ] {
+            let (add, remove) = ([add.to_owned()], [remove.into()]);
+            let refused = client.map_change(&add, &remove).await.unwrap_err();
+            let refused = refused.to_string();
+            assert!(refused.starts_with(expected), "{refused}");
+        }
+        let twice = client
+            .map_change(&[], &["1".into(), "udp:2:2".into()])
+            .await;
+        assert_eq!(twice.unwrap_err().to_string(), "`udp:2:2` is named twice");
+        let refused = client
+            .map_change(&[(); 4].map(|()| "tcp:9:9".into()), &[])
+            .await;
+        let expected = ChangeError::UnknownMapping(mapping_core::MappingId::new(7));
+        assert_eq!(refused.unwrap_err().to_string(), expected.to_string());
     }
 
     #[cfg(unix)]

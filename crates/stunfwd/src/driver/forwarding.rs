@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use mapping_core::{AllowList, MappingId, PortMapping};
+use mapping_core::{AllowList, MappingId, MappingTable};
 use session::{InstanceId, PeerId};
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -13,8 +13,10 @@ use tunnel::forward::{
 };
 
 use super::Driver;
+use super::changes::WantedTable;
 use super::input::Input;
-use crate::run::Role;
+use crate::clock::now;
+use crate::run::{Role, RunError};
 use crate::status::plain;
 
 /// What the egress side needs for each new peer run.
@@ -37,7 +39,7 @@ pub(super) struct EgressEntry {
 pub(super) enum Forwarding {
     Ingress {
         ingress: Ingress,
-        mappings: Vec<(MappingId, PortMapping)>,
+        wanted: WantedTable,
         connected: Option<InstanceId>,
         /// How long our flows wait for a path; the peer may allow less.
         resume: Duration,
@@ -45,6 +47,8 @@ pub(super) enum Forwarding {
     Egress {
         settings: EgressSettings,
         peers: BTreeMap<InstanceId, EgressEntry>,
+        /// Connections beyond the limit, of peer runs that are over.
+        refused: u64,
         inputs_tx: mpsc::Sender<Input>,
     },
 }
@@ -69,22 +73,22 @@ pub(super) struct Traffic {
 
 impl Forwarding {
     /// Opens the listening ports of a client; a server waits for peers.
-    pub(super) fn start(role: &Role, inputs_tx: mpsc::Sender<Input>) -> Self {
+    pub(super) fn start(role: &Role, inputs_tx: mpsc::Sender<Input>) -> Result<Self, RunError> {
         let common = role.common();
-        match role {
+        Ok(match role {
             Role::Ingress(config) => {
+                let table = MappingTable::from_mappings(config.mappings.iter().cloned())
+                    .map_err(|(index, source)| RunError::Mapping { index, source })?;
                 let (ingress, events) = Ingress::new(IngressConfig {
                     resume: common.resume,
                     max_connections: common.max_connections,
                     ..IngressConfig::default()
                 });
                 pass_on(events, None, inputs_tx);
-                let ids = (0..).map(MappingId::new);
-                let mappings: Vec<_> = ids.zip(config.mappings.iter().cloned()).collect();
-                ingress.set_table(mappings.clone());
+                ingress.set_table(&table);
                 Self::Ingress {
                     ingress,
-                    mappings,
+                    wanted: WantedTable::new(table),
                     connected: None,
                     resume: common.resume,
                 }
@@ -96,9 +100,10 @@ impl Forwarding {
                     max_connections: common.max_connections,
                 },
                 peers: BTreeMap::new(),
+                refused: 0,
                 inputs_tx,
             },
-        }
+        })
     }
 
     /// Gives a proven carrier to the forwarder of its peer run.
@@ -120,6 +125,7 @@ impl Forwarding {
             Self::Egress {
                 settings,
                 peers,
+                refused,
                 inputs_tx,
             } => {
                 let key = carrier.peer_key();
@@ -129,7 +135,7 @@ impl Forwarding {
                     peers.retain(|_, old| {
                         let is_over = old.key == key;
                         if is_over {
-                            old.egress.shutdown();
+                            *refused += old.end();
                         }
                         !is_over
                     });
@@ -178,9 +184,9 @@ impl Forwarding {
                     ingress.peer_gone(PeerInstance(instance.0));
                 }
             }
-            Self::Egress { peers, .. } => {
+            Self::Egress { peers, refused, .. } => {
                 if let Some(entry) = peers.remove(&instance) {
-                    entry.egress.shutdown();
+                    *refused += entry.end();
                 }
             }
         }
@@ -189,7 +195,10 @@ impl Forwarding {
     /// Ends the egress of peer runs that have had no carrier for as long as their flows may wait.
     pub(super) fn forget_expired(&mut self, connected: &BTreeSet<InstanceId>, at: Instant) {
         let Self::Egress {
-            settings, peers, ..
+            settings,
+            peers,
+            refused,
+            ..
         } = self
         else {
             return;
@@ -202,7 +211,7 @@ impl Forwarding {
         peers.retain(|_, entry| {
             let expired = entry.alone_since.is_some_and(|since| at >= since + resume);
             if expired {
-                entry.egress.shutdown();
+                *refused += entry.end();
             }
             !expired
         });
@@ -232,13 +241,43 @@ impl Forwarding {
         }
     }
 
+    /// Returns the version of the table in force; the highest one where there are several peers.
+    pub(super) fn committed(&self) -> Option<u64> {
+        match self {
+            Self::Ingress { ingress, .. } => ingress.committed_version(),
+            Self::Egress { peers, .. } => {
+                let versions = peers.values().map(|entry| entry.egress.committed_version());
+                versions.max().flatten()
+            }
+        }
+    }
+
+    /// Returns how many flows are open, and how many connections were refused so far since there were too
+    /// many.
+    pub(super) fn flows(&self) -> (u64, u64) {
+        match self {
+            Self::Ingress { ingress, .. } => {
+                let snapshot = ingress.snapshot();
+                let flows = u64::from(snapshot.tcp_flows) + u64::from(snapshot.udp_flows);
+                (flows, snapshot.refused_connections)
+            }
+            Self::Egress { peers, refused, .. } => {
+                let snapshots = peers.values().map(|entry| entry.egress.snapshot());
+                snapshots.fold((0, *refused), |(flows, refused), it| {
+                    let open = u64::from(it.tcp_flows) + u64::from(it.udp_flows);
+                    (flows + open, refused + it.refused_connections)
+                })
+            }
+        }
+    }
+
     /// Returns the text of a mapping: ours, or on the egress side that of a peer run.
     pub(super) fn mapping_name(&self, id: u32, instance: Option<InstanceId>) -> String {
         let name = match self {
-            Self::Ingress { mappings, .. } => mappings
-                .iter()
-                .find(|(known, _)| known.value() == id)
-                .map(|(_, mapping)| mapping.to_string()),
+            Self::Ingress { wanted, .. } => {
+                let mapping = wanted.table().get(MappingId::new(id));
+                mapping.map(ToString::to_string)
+            }
             Self::Egress { peers, .. } => instance
                 .and_then(|instance| peers.get(&instance))
                 .and_then(|entry| {
@@ -254,11 +293,12 @@ impl Forwarding {
     pub(super) fn mapping_names(&self, instance: Option<InstanceId>) -> Vec<String> {
         match self {
             Self::Ingress {
-                ingress, mappings, ..
+                ingress, wanted, ..
             } => {
                 let mut carries = ingress.snapshot().mappings;
                 carries.retain(|row| row.state == MappingState::Active);
-                mappings
+                wanted
+                    .table()
                     .iter()
                     .filter(|(id, _)| carries.iter().any(|row| row.id == id.value()))
                     .map(|(_, mapping)| mapping.to_string())
@@ -286,6 +326,14 @@ impl Forwarding {
     }
 }
 
+impl EgressEntry {
+    /// Ends the peer run's flows; returns how many connections it was refused beyond the limit.
+    fn end(&self) -> u64 {
+        self.egress.shutdown();
+        self.egress.snapshot().refused_connections
+    }
+}
+
 impl Driver {
     pub(super) fn on_forward_event(
         &mut self,
@@ -308,6 +356,7 @@ impl Driver {
             peer,
         };
         self.journal.forward_event(&event, &from);
+        self.settle_changes(now());
     }
 
     /// Nothing can be agreed with this peer run any more: close its carriers, so that new ones are made.

@@ -3,9 +3,12 @@
 //!
 //! Everything here runs on the data thread. The loop itself only dispatches; what it dispatches to is
 //! told apart by question: who is there (`peers`), over what (`paths`, `carriers`), through which relay
-//! connection (`relay_stream`), for whom (`forwarding`), and what people are told (`journal`, `report`).
+//! connection (`relay_stream`), for whom (`forwarding`), what people change (`changes`), and what they are told
+//! (`journal`, `report`).
 
 mod carriers;
+mod changes;
+mod command;
 mod forwarding;
 mod input;
 mod journal;
@@ -23,13 +26,14 @@ use rand::Rng;
 use sansio::Datagram;
 use session::{Hex, Node, NodeConfig, NodeTransmit, Policy, Side};
 use signal_client::Identity;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use tunnel::carrier::{CarrierConfig, CarrierEndpoint, ControlDatagram, DemuxSocket, KnownKeys};
 
 use self::carriers::Carriers;
+pub(crate) use self::command::Command;
 use self::forwarding::Forwarding;
 use self::input::Input;
 use self::journal::Journal;
@@ -40,7 +44,6 @@ use crate::clock::now;
 use crate::interfaces;
 use crate::rendezvous::RoomEvent;
 use crate::run::{Role, RunError};
-use crate::status::Status;
 
 /// Tasks report to the loop through a queue of this length; they wait when it is full.
 const INPUTS_MAX: usize = 256;
@@ -64,7 +67,7 @@ pub(crate) struct DriverConfig {
 pub(crate) struct DriverHandles {
     pub(crate) room_rx: mpsc::Receiver<RoomEvent>,
     pub(crate) description_tx: watch::Sender<Option<Vec<u8>>>,
-    pub(crate) requests_rx: mpsc::Receiver<oneshot::Sender<Status>>,
+    pub(crate) commands_rx: mpsc::Receiver<Command>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -75,7 +78,7 @@ pub(crate) async fn run(config: DriverConfig, handles: DriverHandles) -> Result<
     driver
         .run(
             handles.room_rx,
-            handles.requests_rx,
+            handles.commands_rx,
             inputs_rx,
             handles.shutdown,
         )
@@ -141,7 +144,7 @@ impl Driver {
             },
         )?;
         let journal = Journal::new(side, config.signaling_url.clone(), &interfaces);
-        let forwarding = Forwarding::start(&config.role, inputs_tx.clone());
+        let forwarding = Forwarding::start(&config.role, inputs_tx.clone())?;
         let mut driver = Self {
             side,
             node,
@@ -168,7 +171,7 @@ impl Driver {
     async fn run(
         mut self,
         mut room_rx: mpsc::Receiver<RoomEvent>,
-        mut requests_rx: mpsc::Receiver<oneshot::Sender<Status>>,
+        mut commands_rx: mpsc::Receiver<Command>,
         mut inputs_rx: mpsc::Receiver<Input>,
         shutdown: CancellationToken,
     ) {
@@ -183,9 +186,7 @@ impl Driver {
                 () = until(wake) => self.node.handle_timeout(now()),
                 // Before the queues, which strangers can keep full.
                 _ = tick.tick() => self.on_tick(),
-                Some(answer_tx) = requests_rx.recv() => {
-                    let _ = answer_tx.send(self.status());
-                }
+                Some(command) = commands_rx.recv() => self.on_command(command),
                 Some(event) = room_rx.recv() => self.on_room_event(event),
                 Some(input) = inputs_rx.recv() => self.on_input(input),
                 datagram = socket.recv_control() => self.on_datagram(&datagram),
@@ -283,6 +284,7 @@ impl Driver {
         self.forget_old_peers(at);
         self.forwarding
             .forget_expired(&self.carriers.instances(), at);
+        self.settle_changes(at);
     }
 
     /// One mutation, then drain.

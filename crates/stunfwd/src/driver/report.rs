@@ -2,18 +2,26 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use mapping_core::PortMapping;
-use session::{PathKind, PathView, PeerId};
+use mapping_core::{MappingId, PortMapping};
+use session::{InstanceId, PathKind, PathView, PeerId};
 use tunnel::forward::MappingState as ForwardState;
 
 use super::Driver;
 use super::forwarding::Forwarding;
 use super::peers::PeerEntry;
 use crate::clock::now;
+use crate::mappings::{MappingView, TableView};
 use crate::status::{
-    MappingState, MappingStatus, NatStatus, PathStatus, PeerState, PeerStatus, State, Status,
-    millis, plain,
+    MappingState, MappingStatus, NatStatus, PathStatus, PeerState, PeerStatus, ProcessStatus,
+    State, Status, millis, plain,
 };
+
+/// One mapping, as `status` and `map list` show it.
+struct Row {
+    id: MappingId,
+    status: MappingStatus,
+    via: Option<String>,
+}
 
 impl Driver {
     /// Returns what `status` shows.
@@ -34,7 +42,7 @@ impl Driver {
             State::Waiting => Some(self.journal.waiting_reason()),
             State::Connecting | State::Connected => peers.iter().find_map(|it| it.reason.clone()),
         };
-        let (mapping_version, mappings) = self.mapping_status();
+        let rows = self.mapping_rows().into_iter();
         Status {
             role: match self.side {
                 session::Side::Ingress => "client".to_owned(),
@@ -45,9 +53,59 @@ impl Driver {
             reason,
             nat: self.nat_status(),
             peers,
-            mapping_version,
-            mappings,
+            mapping_version: self.forwarding.committed().unwrap_or(0),
+            mappings: rows.map(|row| row.status).collect(),
+            process: self.process_status(),
         }
+    }
+
+    /// Returns the mapping table: ours, or on the egress side what the peers have proposed.
+    pub(super) fn table_view(&self) -> TableView {
+        let committed = self.forwarding.committed();
+        let rows = self.mapping_rows().into_iter();
+        let mappings = rows.filter_map(|row| {
+            let mapping = match &self.forwarding {
+                Forwarding::Ingress { wanted, .. } => wanted.table().get(row.id)?.clone(),
+                // What a peer of another version wrote may be no rule here.
+                Forwarding::Egress { .. } => row.status.spec.parse().ok()?,
+            };
+            Some(MappingView {
+                id: row.id,
+                mapping,
+                status: row.status,
+                via: row.via,
+            })
+        });
+        TableView {
+            version: match &self.forwarding {
+                Forwarding::Ingress { wanted, .. } => wanted.table().version(),
+                Forwarding::Egress { .. } => committed.unwrap_or(0),
+            },
+            committed,
+            peer: match &self.forwarding {
+                Forwarding::Ingress { connected, .. } => connected.is_some(),
+                Forwarding::Egress { peers, .. } => !peers.is_empty(),
+            },
+            mappings: mappings.collect(),
+        }
+    }
+
+    fn process_status(&self) -> ProcessStatus {
+        let (flows, refused_connections) = self.forwarding.flows();
+        ProcessStatus {
+            // This is the data thread, so its runtime is the one asked.
+            tasks: tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks() as u64,
+            flows,
+            refused_connections,
+        }
+    }
+
+    /// Returns the path on which a peer run's flows ride, in words.
+    fn via(&self, instance: InstanceId) -> Option<String> {
+        let path = self.path_status(self.peers.by_instance(instance)?)?;
+        Some(format!("{}, {}", path.kind, path.remote))
     }
 
     fn nat_status(&self) -> NatStatus {
@@ -128,56 +186,64 @@ impl Driver {
         })
     }
 
-    fn mapping_status(&self) -> (u64, Vec<MappingStatus>) {
+    fn mapping_rows(&self) -> Vec<Row> {
         match &self.forwarding {
             Forwarding::Ingress {
-                ingress, mappings, ..
+                ingress,
+                wanted,
+                connected,
+                ..
             } => {
                 let snapshot = ingress.snapshot();
-                let rows = (0..).zip(mappings).map(|(index, (id, mapping))| {
+                let via = connected.and_then(|instance| self.via(instance));
+                let rows = (0..).zip(wanted.table().iter());
+                rows.map(|(index, (id, mapping))| {
                     let row = snapshot.mappings.iter().find(|row| row.id == id.value());
-                    MappingStatus {
+                    let state = row.map_or(MappingState::Pending, |row| match row.state {
+                        ForwardState::Active => MappingState::Active,
+                        ForwardState::Pending => MappingState::Pending,
+                        ForwardState::Error => MappingState::Error,
+                    });
+                    let status = MappingStatus {
                         index,
                         spec: mapping.to_string(),
-                        state: row.map_or(MappingState::Pending, |row| match row.state {
-                            ForwardState::Active => MappingState::Active,
-                            ForwardState::Pending => MappingState::Pending,
-                            ForwardState::Error => MappingState::Error,
-                        }),
+                        state,
                         error: row.and_then(|row| row.error.clone()),
                         listen: Some(mapping.listen_text()),
                         connections: row.map_or(0, |row| u64::from(row.connections)),
                         bytes_in: row.map_or(0, |row| row.bytes_in),
                         bytes_out: row.map_or(0, |row| row.bytes_out),
-                    }
-                });
-                (snapshot.committed.unwrap_or(0), rows.collect())
+                    };
+                    let via = via.clone().filter(|_| state == MappingState::Active);
+                    Row { id, status, via }
+                })
+                .collect()
             }
             Forwarding::Egress { peers, .. } => {
-                let snapshots: Vec<_> = peers
-                    .values()
-                    .map(|entry| entry.egress.snapshot())
-                    .collect();
-                let version = snapshots
-                    .iter()
-                    .filter_map(|it| it.committed)
-                    .max()
-                    .unwrap_or(0);
-                let rows = snapshots.into_iter().flat_map(|snapshot| snapshot.mappings);
-                let rows = (0..).zip(rows).map(|(index, row)| MappingStatus {
-                    index,
-                    spec: plain(&row.mapping.spec),
-                    state: match row.error {
-                        None => MappingState::Active,
-                        Some(_) => MappingState::Error,
-                    },
-                    error: row.error,
-                    listen: listening_at_the_client(&row.mapping.spec),
-                    connections: u64::from(row.connections),
-                    bytes_in: row.bytes_in,
-                    bytes_out: row.bytes_out,
+                let rows = peers.iter().flat_map(|(instance, entry)| {
+                    let via = self.via(*instance);
+                    let mappings = entry.egress.snapshot().mappings.into_iter();
+                    mappings.map(move |row| (via.clone(), row))
                 });
-                (version, rows.collect())
+                let rows = (0..).zip(rows);
+                rows.map(|(index, (via, row))| Row {
+                    id: row.mapping.id,
+                    via: via.filter(|_| row.error.is_none()),
+                    status: MappingStatus {
+                        index,
+                        spec: plain(&row.mapping.spec),
+                        state: match row.error {
+                            None => MappingState::Active,
+                            Some(_) => MappingState::Error,
+                        },
+                        error: row.error,
+                        listen: listening_at_the_client(&row.mapping.spec),
+                        connections: u64::from(row.connections),
+                        bytes_in: row.bytes_in,
+                        bytes_out: row.bytes_out,
+                    },
+                })
+                .collect()
             }
         }
     }

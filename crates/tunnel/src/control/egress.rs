@@ -21,6 +21,8 @@ pub enum EgressEvent {
     Committed {
         /// Which version.
         version: u64,
+        /// The mappings of the version before that are not accepted in this one: their flows are over.
+        removed: BTreeSet<u32>,
     },
 }
 
@@ -134,9 +136,19 @@ impl ControlEgress {
         let Some(table) = self.prepared.take_if(|table| table.version == version) else {
             return Err(ControlError::OutOfTurn { frame: "COMMIT" });
         };
+        let accepted = |table: &Table| -> BTreeSet<u32> {
+            let mappings = table.mappings.iter();
+            mappings
+                .filter(|judged| judged.refused.is_none())
+                .map(|judged| judged.mapping.id.value())
+                .collect()
+        };
+        let before = self.committed.as_ref().map(accepted).unwrap_or_default();
+        let removed = &before - &accepted(&table);
         self.committed = Some(table);
         self.frames.push_back(Frame::Committed(Version { version }));
-        self.events.push_back(EgressEvent::Committed { version });
+        self.events
+            .push_back(EgressEvent::Committed { version, removed });
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! offset  length  field
 //!      0       1  type; with bit 0x80 set, a reader that does not know it skips the frame by its length
-//!      1       4  length of the body in bytes, big-endian, at most 262,144
+//!      1       4  length of the body in bytes, big-endian, at most 1,048,576
 //!      5       …  body: one JSON object; unknown members are ignored
 //!
 //! type  name       from     body
@@ -18,8 +18,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use mapping_core::{MappingId, WireMapping};
 use serde::{Deserialize, Serialize};
 
-/// A table of 1,024 mappings with long host names takes less than this.
-const BODY_BYTES_MAX: usize = 256 * 1024;
+/// A table of 1,024 mappings, each with the longest host name twice, takes two thirds of this.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Type and length.
 const HEADER_BYTES: usize = 5;
 /// A frame of an unknown type with this bit is skipped.

@@ -1,7 +1,7 @@
 //! Which flows are asked for, open or refused, at the end that dials.
 
-use std::collections::VecDeque;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -36,6 +36,7 @@ enum State {
 
 #[derive(Debug)]
 struct EgressFlow {
+    mapping: u32,
     state: State,
     next_packet: u64,
     used_at: Instant,
@@ -125,6 +126,7 @@ impl DatagramEgress {
                     bytes: 0,
                 };
                 vacant.insert(EgressFlow {
+                    mapping: request.mapping,
                     state,
                     next_packet: 0,
                     used_at: now,
@@ -239,6 +241,19 @@ impl DatagramEgress {
             self.forget(*id);
         }
         self.sweep_at = (!self.flows.is_empty()).then(|| now + SWEEP_INTERVAL);
+        gone
+    }
+
+    /// Forgets the flows of mappings that are in force no more; returns those whose sockets are to be closed.
+    pub fn remove_mappings(&mut self, removed: &BTreeSet<u32>) -> Vec<FlowId> {
+        let flows = self.flows.iter();
+        let gone: Vec<FlowId> = flows
+            .filter(|(_, flow)| removed.contains(&flow.mapping))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &gone {
+            self.forget(*id);
+        }
         gone
     }
 

@@ -224,13 +224,14 @@ impl DatagramIngress {
         self.flows.is_empty()
     }
 
-    /// Returns how many flows a mapping has.
+    /// Returns how many flows each mapping has that has any.
     #[must_use]
-    pub fn flows_of(&self, mapping: u32) -> usize {
-        self.by_source
-            .keys()
-            .filter(|source| source.mapping == mapping)
-            .count()
+    pub fn flows_by_mapping(&self) -> BTreeMap<u32, usize> {
+        let mut counts = BTreeMap::new();
+        for source in self.by_source.keys() {
+            *counts.entry(source.mapping).or_default() += 1;
+        }
+        counts
     }
 
     fn forget(&mut self, id: FlowId) {

@@ -1,6 +1,6 @@
 //! The end that dials.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -201,8 +201,9 @@ impl Inner {
         }
     }
 
-    /// Forgets the counters of mappings that are in no table any more.
-    fn on_committed(&self, version: u64) {
+    /// Ends the flows of mappings that are in force no more, and forgets their counters.
+    fn on_committed(&self, version: u64, removed: &BTreeSet<u32>) {
+        self.end_flows_of(removed);
         let ids: Vec<u32> = lock(&self.control)
             .mappings()
             .iter()
@@ -224,6 +225,27 @@ impl Inner {
             accepted: accepted as u32,
             refused: refused as u32,
         });
+    }
+
+    /// The ingress ends them, too, but its word may come later, or over a path that is dead.
+    fn end_flows_of(&self, removed: &BTreeSet<u32>) {
+        if removed.is_empty() {
+            return;
+        }
+        let flows: Vec<_> = lock(&self.table).flows().cloned().collect();
+        for flow in flows {
+            flow.with(|flow, now| {
+                let over =
+                    flow.id() != FlowId::CONTROL && removed.contains(&flow.request().mapping);
+                if over && !flow.is_ended() {
+                    flow.reset(ResetCode::Removed, now);
+                }
+            });
+        }
+        let gone = lock(&self.datagrams).remove_mappings(removed);
+        for flow in gone {
+            self.services.close(flow);
+        }
     }
 
     fn judge(&self, mapping: &WireMapping) -> Result<(), RefusedMapping> {
@@ -249,10 +271,10 @@ impl Conversation for Inner {
         let handled = lock(&self.control).handle_frame(frame, |mapping| self.judge(mapping));
         loop {
             let event = lock(&self.control).poll_event();
-            let Some(EgressEvent::Committed { version }) = event else {
+            let Some(EgressEvent::Committed { version, removed }) = event else {
                 return handled;
             };
-            self.on_committed(version);
+            self.on_committed(version, &removed);
         }
     }
 

@@ -1,11 +1,11 @@
 //! The end that listens.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mapping_core::{MappingId, PortMapping, Protocol, WireMapping};
+use mapping_core::{MappingTable, PortMapping};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -68,12 +68,15 @@ pub(super) struct Inner {
     pub(super) udp: Counters,
     refused: AtomicU64,
     pub(super) dropped_datagrams: AtomicU64,
+    /// Port tasks that have not ended, those of ports that are closed included.
+    pub(super) port_tasks: AtomicU32,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    version: u64,
+    /// The table that is wanted; `entries` are its mappings.
+    table: MappingTable,
     entries: BTreeMap<u32, Entry>,
     resume: Duration,
 }
@@ -94,7 +97,7 @@ impl Ingress {
     pub fn new(config: IngressConfig) -> (Self, ForwardEvents) {
         let (events, events_rx) = EventSink::new();
         let state = State {
-            version: 0,
+            table: MappingTable::new(),
             entries: BTreeMap::new(),
             resume: config.resume,
         };
@@ -107,6 +110,7 @@ impl Ingress {
             udp: Counters::default(),
             refused: AtomicU64::new(0),
             dropped_datagrams: AtomicU64::new(0),
+            port_tasks: AtomicU32::new(0),
             state: Mutex::new(state),
         };
         (
@@ -118,34 +122,21 @@ impl Ingress {
     }
 
     /// Wants this table: opens and closes local ports at once, and proposes it to the peer, now or when there
-    /// is one. Returns its version; the same table again has the same version.
+    /// is one. A table that is not newer than the one wanted is ignored.
     ///
-    /// Connections of a mapping that is no longer in the table are reset; others are not touched. An id names
-    /// the same mapping for ever.
-    pub fn set_table(&self, mappings: Vec<(MappingId, PortMapping)>) -> u64 {
-        let wanted: BTreeMap<u32, PortMapping> = mappings
-            .into_iter()
-            .map(|(id, mapping)| (id.value(), mapping))
-            .collect();
-        let version = {
+    /// Connections of a mapping that is no longer in the table are reset; others are not touched.
+    pub fn set_table(&self, table: &MappingTable) {
+        {
             let mut state = lock(&self.inner.state);
-            let same = state.version > 0
-                && state.entries.len() == wanted.len()
-                && state
-                    .entries
-                    .iter()
-                    .all(|(id, entry)| wanted.get(id) == Some(&entry.mapping));
-            if same {
-                return state.version;
+            if table.version() <= state.table.version() {
+                return;
             }
-            state.version += 1;
-            self.inner.change_entries(&mut state, wanted);
-            state.version
-        };
+            state.table = table.clone();
+            self.inner.change_entries(&mut state);
+        }
         if let Some(peer) = self.inner.peer() {
             self.inner.propose(&peer);
         }
-        version
     }
 
     /// A peer instance was proven. Another that was connected is treated as gone first.
@@ -222,24 +213,21 @@ impl Ingress {
             pick(&inner.tcp).load(Ordering::Relaxed) + pick(&inner.udp).load(Ordering::Relaxed)
         };
         let state = lock(&inner.state);
-        let udp_flows_of = |id: u32| {
-            peer.as_ref()
-                .map_or(0, |peer| lock(&peer.datagrams).flows_of(id) as u32)
-        };
+        let udp_flows = peer
+            .as_ref()
+            .map(|peer| lock(&peer.datagrams).flows_by_mapping())
+            .unwrap_or_default();
         let mappings = state.entries.iter().map(|(id, entry)| {
-            let udp = if entry.mapping.protocol() == Protocol::Udp {
-                udp_flows_of(*id)
-            } else {
-                0
-            };
-            let accepted =
-                matches!(agreed.verdicts.get(id), Some(None)) && agreed.committed.is_some();
-            entry.snapshot(*id, accepted, udp)
+            let udp = udp_flows.get(id).map_or(0, |count| *count as u32);
+            entry.snapshot(*id, agreed.in_force.contains(id), udp)
         });
+        let wanted_ports = state.entries.values().map(Entry::open_ports).sum();
+        let port_tasks = inner.port_tasks.load(Ordering::Relaxed);
         IngressSnapshot {
-            version: state.version,
+            version: state.table.version(),
             committed: agreed.committed,
             mappings: mappings.collect(),
+            closing_ports: port_tasks.saturating_sub(wanted_ports),
             carriers: peer
                 .as_ref()
                 .map(|peer| peer.carriers.ids())
@@ -264,7 +252,8 @@ impl Ingress {
             self.peer_gone(peer.instance);
         }
         let mut state = lock(&self.inner.state);
-        self.inner.change_entries(&mut state, BTreeMap::new());
+        state.table = MappingTable::new();
+        self.inner.change_entries(&mut state);
     }
 }
 
@@ -296,19 +285,18 @@ impl Inner {
     }
 
     fn propose(&self, peer: &Peer) {
-        let (version, mappings) = {
-            let state = lock(&self.state);
-            let wire =
-                |(id, entry): (&u32, &Entry)| WireMapping::new(MappingId::new(*id), &entry.mapping);
-            (state.version, state.entries.iter().map(wire).collect())
-        };
+        let table = lock(&self.state).table.to_wire();
         // Without a table there is nothing to agree on yet.
-        if version > 0 {
-            peer.propose(version, mappings);
+        if table.version > 0 {
+            peer.propose(table.version, table.mappings);
         }
     }
 
-    fn change_entries(self: &Arc<Self>, state: &mut State, mut wanted: BTreeMap<u32, PortMapping>) {
+    fn change_entries(self: &Arc<Self>, state: &mut State) {
+        let wanted = state.table.iter();
+        let mut wanted: BTreeMap<u32, PortMapping> = wanted
+            .map(|(id, mapping)| (id.value(), mapping.clone()))
+            .collect();
         state.entries.retain(|id, entry| {
             let stays = wanted.get(id) == Some(&entry.mapping);
             if stays {
@@ -360,11 +348,7 @@ impl Entry {
                 states: Arc::clone(&self.ports),
                 closed: closed.clone(),
             });
-            tokio::spawn(listeners::run(
-                Arc::clone(inner),
-                port,
-                self.mapping.protocol(),
-            ));
+            listeners::spawn(inner, port, self.mapping.protocol());
         }
         self.open = Some(closed);
     }
@@ -375,6 +359,13 @@ impl Entry {
         }
         // A new map: tasks that are ending still hold the old one.
         self.ports = PortStates::default();
+    }
+
+    /// Returns how many ports are to be open.
+    fn open_ports(&self) -> u32 {
+        self.open
+            .as_ref()
+            .map_or(0, |_| u32::from(self.mapping.local_ports().len()))
     }
 
     fn snapshot(&self, id: u32, accepted: bool, udp_flows: u32) -> MappingSnapshot {
@@ -391,6 +382,8 @@ impl Entry {
             id,
             state,
             error,
+            opening: self.open.is_some()
+                && ports.len() < usize::from(self.mapping.local_ports().len()),
             listen: ports.get(&0).and_then(|state| state.clone().ok()),
             connections: self.counters.connections.load(Ordering::Relaxed) + udp_flows,
             total_connections: self.counters.total_connections.load(Ordering::Relaxed),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,11 +47,30 @@ pub(super) struct Port {
 }
 
 /// Keeps a port open until it is closed.
-pub(super) async fn run(inner: Arc<Inner>, port: Arc<Port>, protocol: Protocol) {
-    let closed = port.closed.clone();
-    tokio::select! {
-        () = closed.cancelled() => {}
-        () = keep_open(&inner, &port, protocol) => {}
+pub(super) fn spawn(inner: &Arc<Inner>, port: Arc<Port>, protocol: Protocol) {
+    let task = PortTask::begin(inner);
+    tokio::spawn(async move {
+        let closed = port.closed.clone();
+        tokio::select! {
+            () = closed.cancelled() => {}
+            () = keep_open(&task.0, &port, protocol) => {}
+        }
+    });
+}
+
+/// Counts as a task of a port while it lives.
+struct PortTask(Arc<Inner>);
+
+impl PortTask {
+    fn begin(inner: &Arc<Inner>) -> Self {
+        inner.port_tasks.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for PortTask {
+    fn drop(&mut self) {
+        self.0.port_tasks.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One peer instance, as the ingress sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use mapping_core::WireMapping;
@@ -27,6 +27,8 @@ pub(super) struct Agreed {
     pub(super) verdicts: BTreeMap<u32, Option<String>>,
     /// The version that is in force on both ends.
     pub(super) committed: Option<u64>,
+    /// The mappings that are accepted in that version.
+    pub(super) in_force: BTreeSet<u32>,
 }
 
 impl Agreed {
@@ -152,8 +154,14 @@ impl Peer {
     }
 
     fn on_committed(&self, version: u64) {
-        self.agreed
-            .send_modify(|agreed| agreed.committed = Some(version));
+        self.agreed.send_modify(|agreed| {
+            let accepted = agreed
+                .verdicts
+                .iter()
+                .filter(|(_, refused)| refused.is_none());
+            agreed.in_force = accepted.map(|(id, _)| *id).collect();
+            agreed.committed = Some(version);
+        });
         let (accepted, refused) = {
             let agreed = self.agreed.borrow();
             let refused = agreed.verdicts.values().flatten().count() as u32;

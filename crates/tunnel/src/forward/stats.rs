@@ -28,6 +28,8 @@ pub struct MappingSnapshot {
     pub state: MappingState,
     /// Why it is in error.
     pub error: Option<String>,
+    /// Whether a port of it has been neither opened nor refused by the system yet.
+    pub opening: bool,
     /// The socket of its first port, while that is open.
     pub listen: Option<SocketAddr>,
     /// Connections, and UDP sources, at present.
@@ -49,6 +51,8 @@ pub struct IngressSnapshot {
     pub committed: Option<u64>,
     /// The mappings, by id.
     pub mappings: Vec<MappingSnapshot>,
+    /// Ports that are no longer wanted and not yet closed, for a moment.
+    pub closing_ports: u32,
     /// The carriers that live.
     pub carriers: Vec<CarrierId>,
     /// The carrier that flows ride on.

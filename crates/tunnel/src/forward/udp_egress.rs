@@ -88,7 +88,7 @@ impl UdpServices {
         lock(&self.services).insert(flow, service);
     }
 
-    fn close(&self, flow: FlowId) {
+    pub(super) fn close(&self, flow: FlowId) {
         if let Some(service) = lock(&self.services).remove(&flow) {
             service.closed.cancel();
         }

@@ -19,9 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tunnel::forward::{EgressConfig, ForwardEvent, IngressConfig, MappingState};
 
-use world::{
-    LIMIT, World, ask, assert_reset, echo_of, echo_service, free_address, mapping, through,
-};
+use world::{LIMIT, World, ask, assert_reset, echo_of, echo_service, free_address, rule, through};
 
 const MEGABYTE: usize = 1_000_000;
 
@@ -29,7 +27,7 @@ const MEGABYTE: usize = 1_000_000;
 async fn a_connection_is_forwarded_and_its_mapping_is_shown_active() {
     let service = echo_service().await;
     let mut world = World::new().await;
-    let local = world.map_tcp(1, service).await;
+    let local = world.map_tcp(service).await;
     world.connect().await;
     assert_eq!(through(local, b"hello").await, b"hello");
     let snapshot = world.ingress.snapshot();
@@ -64,7 +62,7 @@ async fn a_connection_is_forwarded_and_its_mapping_is_shown_active() {
 async fn each_direction_closes_by_itself() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut world = World::new().await;
-    let local = world.map_tcp(1, listener.local_addr().unwrap()).await;
+    let local = world.map_tcp(listener.local_addr().unwrap()).await;
     world.connect().await;
     let service = tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
@@ -82,7 +80,7 @@ async fn each_direction_closes_by_itself() {
 async fn a_reset_by_the_application_reaches_the_service() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut world = World::new().await;
-    let local = world.map_tcp(1, listener.local_addr().unwrap()).await;
+    let local = world.map_tcp(listener.local_addr().unwrap()).await;
     world.connect().await;
     let mut socket = TcpStream::connect(local).await.unwrap();
     socket.write_all(b"x").await.unwrap();
@@ -99,7 +97,7 @@ async fn a_reset_by_the_application_reaches_the_service() {
 async fn a_reset_by_the_service_reaches_the_application() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut world = World::new().await;
-    let local = world.map_tcp(1, listener.local_addr().unwrap()).await;
+    let local = world.map_tcp(listener.local_addr().unwrap()).await;
     world.connect().await;
     let mut socket = TcpStream::connect(local).await.unwrap();
     let (service, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
@@ -114,11 +112,11 @@ async fn a_reset_by_the_service_reaches_the_application() {
 async fn a_service_that_is_not_there_resets_the_connection_and_says_why() {
     let mut world = World::new().await;
     let nobody = free_address().await;
-    let local = world.map_tcp(1, nobody).await;
+    let local = world.map_tcp(nobody).await;
     world.connect().await;
     let mut socket = TcpStream::connect(local).await.unwrap();
     assert_reset(&mut socket).await;
-    let refused = |event: &ForwardEvent| matches!(event, ForwardEvent::FlowRefused { mapping: 1, reason } if reason.contains("refused"));
+    let refused = |event: &ForwardEvent| matches!(event, ForwardEvent::FlowRefused { mapping: 0, reason } if reason.contains("refused"));
     world.expect_event(refused).await;
     world
         .until(|world| world.ingress.snapshot().tcp_flows == 0)
@@ -135,10 +133,7 @@ async fn a_mapping_that_the_server_forbids_is_closed_and_the_others_work() {
     };
     let mut world = World::with(IngressConfig::default(), config).await;
     let (good, bad) = (free_address().await, free_address().await);
-    world.ingress.set_table(vec![
-        mapping(1, "tcp", good, service.port()),
-        mapping(2, "tcp", bad, 1),
-    ]);
+    world.add([rule("tcp", good, service.port()), rule("tcp", bad, 1)]);
     world.until_listening(2).await;
     world.connect().await;
     assert_eq!(through(good, b"allowed").await, b"allowed");
@@ -154,7 +149,7 @@ async fn a_mapping_that_the_server_forbids_is_closed_and_the_others_work() {
 async fn twenty_megabytes_pass_both_ways_at_once() {
     let service = echo_service().await;
     let mut world = World::new().await;
-    let local = world.map_tcp(1, service).await;
+    let local = world.map_tcp(service).await;
     world.connect().await;
     echo_of(local, 20 * MEGABYTE, 1).await;
 }
@@ -163,7 +158,7 @@ async fn twenty_megabytes_pass_both_ways_at_once() {
 async fn a_connection_moves_between_carriers_under_load_without_losing_a_byte() {
     let service = echo_service().await;
     let mut world = World::new().await;
-    let local = world.map_tcp(1, service).await;
+    let local = world.map_tcp(service).await;
     let (first, _) = world.connect().await;
     let (second, _) = world.connect().await;
     let transfers = tokio::spawn(async move {
@@ -188,7 +183,7 @@ async fn a_connection_moves_between_carriers_under_load_without_losing_a_byte() 
 async fn a_connection_outlives_the_death_of_its_carriers_under_load() {
     let service = echo_service().await;
     let mut world = World::new().await;
-    let local = world.map_tcp(1, service).await;
+    let local = world.map_tcp(service).await;
     let (mut alive, _) = world.connect().await;
     let transfer = tokio::spawn(echo_of(local, 30 * MEGABYTE, 4));
     for round in 0..5 {
@@ -222,9 +217,9 @@ async fn a_service_that_never_reads_stops_its_own_flow_only() {
     let stuck_at = free_address().await;
     let echo_at = free_address().await;
     let stuck_port = listener.local_addr().unwrap().port();
-    world.ingress.set_table(vec![
-        mapping(1, "tcp", stuck_at, stuck_port),
-        mapping(2, "tcp", echo_at, service.port()),
+    world.add([
+        rule("tcp", stuck_at, stuck_port),
+        rule("tcp", echo_at, service.port()),
     ]);
     world.until_listening(2).await;
     world.connect().await;
@@ -257,10 +252,10 @@ async fn removing_a_mapping_resets_its_connections_and_touches_no_others() {
     let service = echo_service().await;
     let mut world = World::new().await;
     let (stays, goes) = (free_address().await, free_address().await);
-    let keep = mapping(1, "tcp", stays, service.port());
-    world
-        .ingress
-        .set_table(vec![keep.clone(), mapping(2, "tcp", goes, service.port())]);
+    let [_, removed] = world.add([
+        rule("tcp", stays, service.port()),
+        rule("tcp", goes, service.port()),
+    ]);
     world.until_listening(2).await;
     world.connect().await;
     let mut kept = TcpStream::connect(stays).await.unwrap();
@@ -268,12 +263,7 @@ async fn removing_a_mapping_resets_its_connections_and_touches_no_others() {
     for socket in [&mut kept, &mut reset] {
         ask(socket, b"before").await;
     }
-    assert_eq!(world.ingress.set_table(vec![keep.clone()]), 2);
-    assert_eq!(
-        world.ingress.set_table(vec![keep]),
-        2,
-        "the same table has the same version"
-    );
+    world.remove(removed);
     assert_reset(&mut reset).await;
     world.until_refused(goes).await;
     world
@@ -288,9 +278,7 @@ async fn a_port_that_another_program_has_is_an_error_until_it_is_free() {
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = other.local_addr().unwrap();
     let mut world = World::new().await;
-    world
-        .ingress
-        .set_table(vec![mapping(1, "tcp", taken, service.port())]);
+    world.add([rule("tcp", taken, service.port())]);
     world.connect().await;
     world
         .until(|world| world.ingress.snapshot().mappings[0].state == MappingState::Error)
@@ -310,7 +298,7 @@ async fn connections_above_the_limit_are_reset_and_counted() {
         ..IngressConfig::default()
     };
     let mut world = World::with(config, EgressConfig::default()).await;
-    let local = world.map_tcp(1, service).await;
+    let local = world.map_tcp(service).await;
     world.connect().await;
     let mut first = TcpStream::connect(local).await.unwrap();
     let mut second = TcpStream::connect(local).await.unwrap();
@@ -329,7 +317,7 @@ async fn connections_above_the_limit_are_reset_and_counted() {
 async fn two_hundred_connections_share_a_carrier() {
     let service = echo_service().await;
     let mut world = World::new().await;
-    let local = world.map_tcp(1, service).await;
+    let local = world.map_tcp(service).await;
     world.connect().await;
     let all: Vec<_> = (0..200)
         .map(|seed| tokio::spawn(echo_of(local, 20_000, seed)))

@@ -13,7 +13,7 @@ use crate::world::{LIMIT, World, assert_reset, echo_service, free_address, throu
 async fn a_connection_that_came_before_the_peer_waits_for_it() {
     let service = echo_service().await;
     let mut world = World::new().await;
-    let local = world.map_tcp(1, service).await;
+    let local = world.map_tcp(service).await;
     let early = tokio::spawn(async move { through(local, b"early").await });
     sleep(Duration::from_millis(200)).await;
     world.connect().await;
@@ -27,7 +27,7 @@ async fn a_connection_for_which_no_peer_comes_is_reset_and_not_closed() {
         ..IngressConfig::default()
     };
     let mut world = World::with(config, EgressConfig::default()).await;
-    let local = world.map_tcp(1, free_address().await).await;
+    let local = world.map_tcp(free_address().await).await;
     let mut socket = TcpStream::connect(local).await.unwrap();
     assert_reset(&mut socket).await;
 }
@@ -36,7 +36,7 @@ async fn a_connection_for_which_no_peer_comes_is_reset_and_not_closed() {
 async fn a_peer_that_is_gone_for_good_resets_its_connections_on_both_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut world = World::new().await;
-    let local = world.map_tcp(1, listener.local_addr().unwrap()).await;
+    let local = world.map_tcp(listener.local_addr().unwrap()).await;
     world.connect().await;
     let mut socket = TcpStream::connect(local).await.unwrap();
     let (mut service, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
@@ -57,7 +57,7 @@ async fn a_connection_that_a_dead_peer_never_answered_goes_to_the_next_with_ever
         ..IngressConfig::default()
     };
     let mut world = World::with(config, EgressConfig::default()).await;
-    let local = world.map_tcp(1, listener.local_addr().unwrap()).await;
+    let local = world.map_tcp(listener.local_addr().unwrap()).await;
     let (_, far) = world.connect().await;
     let mut answered = TcpStream::connect(local).await.unwrap();
     let (mut service, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
@@ -128,7 +128,7 @@ async fn a_connection_that_a_dead_peer_never_answered_is_reset_in_its_time_when_
         ..IngressConfig::default()
     };
     let mut world = World::with(config, EgressConfig::default()).await;
-    let local = world.map_tcp(1, free_address().await).await;
+    let local = world.map_tcp(free_address().await).await;
     let (_, far) = world.connect().await;
     world
         .until(|world| world.ingress.committed_version() == Some(1))
@@ -152,7 +152,7 @@ async fn a_connection_that_a_dead_peer_never_answered_is_reset_in_its_time_when_
 #[tokio::test]
 async fn a_reset_by_the_application_is_noticed_while_the_next_peer_is_waited_for() {
     let mut world = World::new().await;
-    let local = world.map_tcp(1, free_address().await).await;
+    let local = world.map_tcp(free_address().await).await;
     let (_, far) = world.connect().await;
     world
         .until(|world| world.ingress.committed_version() == Some(1))
@@ -180,7 +180,7 @@ async fn a_connection_without_a_carrier_is_reset_when_resume_expires() {
     let mut world = World::new().await;
     world.ingress.set_resume(Duration::from_millis(400));
     world.egress.set_resume(Duration::from_millis(400));
-    let local = world.map_tcp(1, listener.local_addr().unwrap()).await;
+    let local = world.map_tcp(listener.local_addr().unwrap()).await;
     let (carrier, _) = world.connect().await;
     let mut socket = TcpStream::connect(local).await.unwrap();
     let (mut service, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();

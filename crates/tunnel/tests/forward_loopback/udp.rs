@@ -9,7 +9,7 @@ use crate::world::{LIMIT, World, udp_ask, udp_echo_service};
 async fn udp_payloads_of_every_size_come_back_whole() {
     let service = udp_echo_service().await;
     let mut world = World::new().await;
-    let local = world.map_udp(1, service).await;
+    let local = world.map_udp(service).await;
     world.connect().await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(local).await.unwrap();
@@ -30,7 +30,7 @@ async fn udp_payloads_of_every_size_come_back_whole() {
 async fn no_udp_packet_is_lost_in_a_planned_move() {
     let service = udp_echo_service().await;
     let mut world = World::new().await;
-    let local = world.map_udp(1, service).await;
+    let local = world.map_udp(service).await;
     let (first, first_far) = world.connect().await;
     let (second, second_far) = world.connect().await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -62,7 +62,7 @@ async fn no_udp_packet_is_lost_in_a_planned_move() {
 async fn two_sources_of_one_udp_mapping_are_kept_apart() {
     let service = udp_echo_service().await;
     let mut world = World::new().await;
-    let local = world.map_udp(1, service).await;
+    let local = world.map_udp(service).await;
     world.connect().await;
     for name in [b"first ", b"second"] {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -85,7 +85,7 @@ async fn a_service_on_the_ipv6_loopback_alone_is_found_by_the_first_packet() {
     });
     let mut world = World::new().await;
     // The mapping names no host: 127.0.0.1 comes first, where nobody listens.
-    let local = world.map_udp(1, ([127, 0, 0, 1], port).into()).await;
+    let local = world.map_udp(([127, 0, 0, 1], port).into()).await;
     world.connect().await;
     // UDP that comes before both ends agree is dropped.
     world

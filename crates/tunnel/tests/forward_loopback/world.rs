@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mapping_core::{MappingId, PortMapping};
+use mapping_core::{MappingId, MappingTable, PortMapping};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -64,6 +64,7 @@ impl Node {
 
 pub(crate) struct World {
     pub(crate) peer: PeerInstance,
+    pub(crate) table: MappingTable,
     pub(crate) ingress: Ingress,
     pub(crate) events: ForwardEvents,
     pub(crate) egress: Egress,
@@ -84,6 +85,7 @@ impl World {
         let nodes = [Node::new(Side::Ingress), Node::new(Side::Egress)];
         Self {
             peer: PeerInstance([2; 16]),
+            table: MappingTable::new(),
             ingress,
             events,
             egress,
@@ -92,20 +94,36 @@ impl World {
         }
     }
 
-    pub(crate) async fn map_tcp(&mut self, id: u32, service: SocketAddr) -> SocketAddr {
-        self.map(id, "tcp", service).await
+    pub(crate) async fn map_tcp(&mut self, service: SocketAddr) -> SocketAddr {
+        self.map("tcp", service).await
     }
 
-    pub(crate) async fn map_udp(&mut self, id: u32, service: SocketAddr) -> SocketAddr {
-        self.map(id, "udp", service).await
+    pub(crate) async fn map_udp(&mut self, service: SocketAddr) -> SocketAddr {
+        self.map("udp", service).await
     }
 
-    pub(crate) async fn map(&mut self, id: u32, protocol: &str, service: SocketAddr) -> SocketAddr {
+    pub(crate) async fn map(&mut self, protocol: &str, service: SocketAddr) -> SocketAddr {
         let local = free_address().await;
-        self.ingress
-            .set_table(vec![mapping(id, protocol, local, service.port())]);
+        self.add([rule(protocol, local, service.port())]);
         self.until_listening(1).await;
         local
+    }
+
+    /// One more version of the table, with these mappings added.
+    pub(crate) fn add<const N: usize>(&mut self, mappings: [PortMapping; N]) -> [MappingId; N] {
+        let mut draft = self.table.draft();
+        let ids = mappings.map(|mapping| draft.add(mapping).unwrap());
+        self.table = draft.finish();
+        self.ingress.set_table(&self.table);
+        ids
+    }
+
+    /// One more version of the table, without this mapping.
+    pub(crate) fn remove(&mut self, id: MappingId) {
+        let mut draft = self.table.draft();
+        draft.remove(id).unwrap();
+        self.table = draft.finish();
+        self.ingress.set_table(&self.table);
     }
 
     pub(crate) async fn until_listening(&self, count: usize) {
@@ -184,18 +202,11 @@ impl World {
     }
 }
 
-pub(crate) fn mapping(
-    id: u32,
-    protocol: &str,
-    local: SocketAddr,
-    service: u16,
-) -> (MappingId, PortMapping) {
-    (
-        MappingId::new(id),
-        format!("{protocol}:{}:{service}", local.port())
-            .parse()
-            .unwrap(),
-    )
+/// The rule that leads from a local address to a service.
+pub(crate) fn rule(protocol: &str, local: SocketAddr, service: u16) -> PortMapping {
+    format!("{protocol}:{}:{service}", local.port())
+        .parse()
+        .unwrap()
 }
 
 /// An address on which nobody listens.

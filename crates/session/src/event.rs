@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use natprobe::Report;
-use relay::Transport;
 
-use crate::path::{PathId, PathView, RelayStreamId, Route};
+use crate::path::{PathId, PathView, RelayStreamId, RelayTransport, Route};
 
 /// Names a peer run of one [`Node`](crate::Node); given by the layer above, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +24,7 @@ pub enum Event {
         /// The relay.
         server: SocketAddr,
         /// How it is reached.
-        transport: Transport,
+        transport: RelayTransport,
         /// The address at which peers reach us.
         relayed: SocketAddr,
     },
@@ -34,9 +33,11 @@ pub enum Event {
         /// The relay.
         server: SocketAddr,
         /// How it was tried.
-        transport: Transport,
+        transport: RelayTransport,
         /// Why, for a person.
         reason: String,
+        /// The relay does not take the credentials: newer ones are wanted.
+        credentials_refused: bool,
     },
     /// A TCP connection to a relay is wanted.
     OpenRelayStream {
@@ -44,6 +45,8 @@ pub enum Event {
         stream: RelayStreamId,
         /// Where to.
         server: SocketAddr,
+        /// With TLS: the name that the certificate must be for.
+        tls_name: Option<String>,
     },
     /// A TCP connection to a relay is no longer wanted.
     CloseRelayStream {

@@ -228,8 +228,8 @@ impl KeptPaths {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "an arbitrary epoch")]
 mod tests {
+    use crate::path::RelayTransport as Transport;
     use punch::{Agent, AgentConfig, Candidate, CandidateKind, PairCredentials, Role};
-    use relay::Transport;
 
     use super::*;
 

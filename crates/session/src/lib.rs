@@ -62,6 +62,6 @@ pub use gather::Interface;
 pub use hex::Hex;
 pub use kind::{Interfaces, is_private};
 pub use node::{Node, NodeConfig, NodeStats, NodeTransmit, UNANSWERED_LIFETIME};
-pub use path::{PathId, PathKind, PathView, RelayStreamId, Route};
+pub use path::{PathId, PathKind, PathView, RelayStreamId, RelayTransport, Route};
 pub use reason::{Policy, why_relayed, why_unreached};
-pub use relays::RelayServer;
+pub use relays::{RelayServer, TlsAddress};

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use punch::CandidateKind;
-use relay::Transport;
 
 /// Names a path of one [`Node`](crate::Node); never reused within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +12,43 @@ pub struct PathId(pub u64);
 /// Names a TCP connection to a relay; never reused within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelayStreamId(pub u32);
+
+/// How a relay is reached, best first. Prints as `udp`, `tcp` or `tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RelayTransport {
+    /// Datagrams.
+    Udp,
+    /// A plain TCP connection.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+impl RelayTransport {
+    /// Returns whether it is a byte stream.
+    #[must_use]
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+
+    /// Returns what the TURN client knows of it.
+    pub(crate) const fn wire(self) -> relay::Transport {
+        match self {
+            Self::Udp => relay::Transport::Udp,
+            Self::Tcp | Self::Tls => relay::Transport::Tcp,
+        }
+    }
+}
+
+impl std::fmt::Display for RelayTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        })
+    }
+}
 
 /// What carries the packets of a path on this end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +127,7 @@ pub struct PathView {
     /// As judged by this end alone; see [`PathKind::agreed`].
     pub kind: PathKind,
     /// How our relay is reached when the path runs through our allocation, else UDP.
-    pub transport: Transport,
+    pub transport: RelayTransport,
     /// Our address: the base of the socket, or our relayed address.
     pub local: SocketAddr,
     /// The peer's address.
@@ -119,11 +155,10 @@ impl PathView {
         }
     }
 
-    /// Returns what the choice compares first: lan, direct, relay over UDP, relay over TCP.
+    /// Returns what the choice compares first: lan, direct, relay over UDP, over TCP, over TLS.
     #[must_use]
-    pub(crate) fn rank(&self) -> (PathKind, bool, bool) {
-        let over_stream = self.transport == Transport::Tcp;
+    pub(crate) fn rank(&self) -> (PathKind, RelayTransport, bool) {
         let two_relays = self.through_our_relay && self.remote_kind == CandidateKind::Relayed;
-        (self.kind, over_stream, two_relays)
+        (self.kind, self.transport, two_relays)
     }
 }

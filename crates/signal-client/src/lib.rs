@@ -52,7 +52,7 @@ pub use sse::{SseError, SseEvent, SseParser};
 pub use store::{
     PublishError, Published, RequestError, SignalError, SlotStore, Unreachable, WatchEvent,
 };
-pub use tls::http_tls_config;
+pub use tls::{http_tls_config, server_tls_config};
 pub use wire::{
     ErrorBody, ErrorCode, Info, PAYLOAD_BYTES_MAX, PROTOCOL_VERSION, PublishedBody, RemovedSlot,
     SEQ_MAX, SlotRemove, SlotState, SlotWrite, SlotsBody, TurnServer,

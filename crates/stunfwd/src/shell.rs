@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mapping_core::RoomId;
 use session::Side;
-use signal_client::{Identity, RoomClient, RoomKeys, SlotName};
+use signal_client::{Identity, RoomClient, RoomKeys, SignalError, SlotName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,8 @@ use tracing::{debug, info, warn};
 use crate::control::{Answerer, ControlServer};
 use crate::driver::{self, Command, DriverConfig, DriverHandles};
 use crate::mappings::Mappings;
-use crate::rendezvous::Rendezvous;
+use crate::rendezvous::{Place, Rendezvous};
+use crate::resolve::Directory;
 use crate::run::{Role, RunError, RunOptions};
 use crate::state_dir::StateDir;
 
@@ -51,15 +52,22 @@ pub(crate) async fn run(
         Side::Ingress => SlotName::client(&identity.public_key()),
         Side::Egress => SlotName::server(),
     };
-    let url = common.signaling_urls[0].clone();
-    let offer_loopback = is_on_loopback(&url);
-    let client = RoomClient::new(
-        &url,
-        common.access_token.clone(),
-        keys.rendezvous(),
-        slot,
-        identity.clone(),
-    )?;
+    let urls = unique(&common.signaling_urls);
+    let offer_loopback = urls.iter().any(|url| is_on_loopback(url));
+    let places = urls
+        .iter()
+        .map(|url| {
+            let (base, is_script) = api_base(url);
+            let client = RoomClient::new(
+                base,
+                common.access_token.clone(),
+                keys.rendezvous(),
+                slot,
+                identity.clone(),
+            )?;
+            Ok(Place { client, is_script })
+        })
+        .collect::<Result<Vec<_>, SignalError>>()?;
     info!(
         role = role.word(),
         version = env!("CARGO_PKG_VERSION"),
@@ -69,29 +77,31 @@ pub(crate) async fn run(
 
     let (events_tx, room_rx) = mpsc::channel(64);
     let (description_tx, description_rx) = watch::channel(None);
+    let (renewals_tx, renewals_rx) = watch::channel(0);
     let rendezvous = Rendezvous {
-        client,
+        places,
         keys: keys.clone(),
         slot,
-        stun: common
-            .stun_servers
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        directory: Directory {
+            stun: common.stun_servers.clone(),
+            relays: common.relays.clone(),
+        },
         events_tx,
         description_rx,
+        renewals_rx,
     };
     let stop = shutdown.child_token();
     let config = DriverConfig {
         role,
         identity,
         proof_password: *keys.proof_password(),
-        signaling_url: url,
+        signaling_urls: urls,
         offer_loopback,
     };
     let handles = DriverHandles {
         room_rx,
         description_tx,
+        renewals_tx,
         commands_rx,
         shutdown: stop.clone(),
     };
@@ -165,6 +175,33 @@ async fn derive_keys(room: RoomId) -> RoomKeys {
         .expect("deriving keys does not panic and is not cancelled")
 }
 
+/// Returns the list without what it names twice.
+fn unique(urls: &[String]) -> Vec<String> {
+    let mut unique: Vec<String> = Vec::new();
+    for url in urls {
+        if !unique.contains(url) {
+            unique.push(url.clone());
+        }
+    }
+    unique
+}
+
+/// Returns where the room API of a URL would be, and whether the URL names one of the original's PHP scripts:
+/// then it is the origin that is asked, since stunfwd-signaling can stand in its place.
+fn api_base(url: &str) -> (&str, bool) {
+    let authority_at = url.find("://").map_or(0, |at| at + 3);
+    let authority_end = url[authority_at..]
+        .find(['/', '?', '#'])
+        .map_or(url.len(), |at| authority_at + at);
+    let path = url[authority_end..].split(['?', '#']).next();
+    let is_script = path.is_some_and(|path| path.to_ascii_lowercase().ends_with(".php"));
+    if is_script {
+        (&url[..authority_end], true)
+    } else {
+        (url, false)
+    }
+}
+
 /// Returns whether signaling runs on this machine: the peer may, too.
 fn is_on_loopback(url: &str) -> bool {
     let authority = url
@@ -183,4 +220,30 @@ fn is_on_loopback(url: &str) -> bool {
         return ip.is_loopback();
     }
     host == "localhost"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_of_a_script_is_looked_for_at_its_origin() {
+        assert_eq!(
+            api_base("https://example.org:8443/a/signal.php?x=1"),
+            ("https://example.org:8443", true)
+        );
+        assert_eq!(
+            api_base("http://[2001:db8::1]/s.PHP"),
+            ("http://[2001:db8::1]", true)
+        );
+        for url in ["https://php.example.org/x.phpx", "https://example.php", "x"] {
+            assert_eq!(api_base(url), (url, false));
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_named_twice_is_one() {
+        let urls = ["http://a", "http://b", "http://a"].map(str::to_owned);
+        assert_eq!(unique(&urls), ["http://a", "http://b"]);
+    }
 }

@@ -109,6 +109,7 @@ impl ServerBox {
         RelayServer {
             udp: Some(self.address()),
             tcp: Some(self.stream_address()),
+            tls: None,
             username,
             credential: password.into(),
         }

@@ -8,8 +8,8 @@ use natlab::{
     direct_is_possible, direct_is_possible_behind_one,
 };
 use natprobe::{FilteringBehavior, MappingBehavior};
-use relay::Transport;
 use sansio::Transmit;
+use session::RelayTransport as Transport;
 use session::{PathKind, Side};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -303,6 +303,7 @@ impl Node {
             let handled = prober.handle_datagram(datagram, now);
             self.drain_prober(now);
             if handled == Handled::Consumed {
+                self.relays.heard_others(now);
                 return;
             }
         }
@@ -331,6 +332,11 @@ impl Node {
     pub fn relay_stream_closed(&mut self, stream: RelayStreamId, now: Instant) {
         self.relays.stream_closed(stream, now);
         self.drain_relays(now);
+    }
+
+    /// Somebody on the internet answers the layer above: silence elsewhere is not the network's.
+    pub const fn others_answer(&mut self, now: Instant) {
+        self.relays.heard_others(now);
     }
 
     /// Packets of the path's carrier were heard at `at`.
@@ -405,7 +411,7 @@ impl Node {
                 self.relays.send(source, destination, &payload, now);
                 continue;
             }
-            return match self.relays.poll_transmit()? {
+            return match self.relays.poll_transmit(now)? {
                 RelayTransmit::Udp(transmit) => Some(NodeTransmit::Udp(transmit)),
                 RelayTransmit::Stream { stream, frame } => {
                     Some(NodeTransmit::Stream { stream, frame })

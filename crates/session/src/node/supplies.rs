@@ -15,7 +15,9 @@ impl Node {
     /// Examines the NAT with these servers (IPv4 first come); the same servers again change nothing.
     pub fn set_stun_servers(&mut self, servers: Vec<SocketAddr>, now: Instant) {
         let servers: Vec<_> = servers.into_iter().filter(SocketAddr::is_ipv4).collect();
-        if servers.is_empty() || servers == self.probed {
+        let is_known = servers.len() == self.probed.len()
+            && servers.iter().all(|server| self.probed.contains(server));
+        if servers.is_empty() || is_known {
             return;
         }
         let Some(base) = self.gathered.base_for(servers[0]) else {
@@ -105,6 +107,7 @@ impl Node {
                     transport,
                     relayed,
                     reason,
+                    credentials_refused,
                 } => {
                     if let Some(relayed) = relayed {
                         self.relay_lost(relayed, now);
@@ -113,6 +116,7 @@ impl Node {
                         server,
                         transport,
                         reason,
+                        credentials_refused,
                     };
                     self.events.push_back(unavailable);
                 }
@@ -134,9 +138,16 @@ impl Node {
                 } => {
                     tracing::debug!(%relayed, %peer, code, "relay refused a channel");
                 }
-                RelayEvent::OpenStream { stream, server } => {
-                    self.events
-                        .push_back(Event::OpenRelayStream { stream, server });
+                RelayEvent::OpenStream {
+                    stream,
+                    server,
+                    tls_name,
+                } => {
+                    self.events.push_back(Event::OpenRelayStream {
+                        stream,
+                        server,
+                        tls_name,
+                    });
                 }
                 RelayEvent::CloseStream { stream } => {
                     self.events.push_back(Event::CloseRelayStream { stream });

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::path::RelayTransport;
 use punch::{CandidateKind, PairId};
 use rand::RngExt;
-use relay::Transport;
 
 use super::Peer;
 use crate::description::Side;
@@ -180,7 +180,7 @@ impl Peer {
             transport: surroundings
                 .relays
                 .transport(ends.local)
-                .unwrap_or(Transport::Udp),
+                .unwrap_or(RelayTransport::Udp),
             local: ends.local,
             remote: ends.remote,
             remote_kind,

@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use relay::{Client, Transport};
+use relay::Client;
 use stunwire::{Class, Message};
 
-use crate::path::{RelayStreamId, Route};
+use super::offers::OfferId;
+use crate::path::{RelayStreamId, RelayTransport, Route};
 
 /// A TCP connection that ended is dialled anew after this, doubling to [`REDIAL_MAX`].
 const REDIAL_MIN: Duration = Duration::from_millis(250);
 /// Upper bound of the pause between TCP connections.
 const REDIAL_MAX: Duration = Duration::from_secs(15);
+/// A connection whose question stays unanswered for so long while others answer is dialled anew: four
+/// retransmissions of TCP fit. While nobody answers it is the network, and dialling would not help.
+const STREAM_SILENCE: Duration = Duration::from_secs(2);
 /// Answers that wait for their channel; a peer's checks come one by one.
 const HELD_MAX: usize = 16;
 /// An answer that is older would tell the peer a round trip that is not one.
@@ -22,13 +26,19 @@ const HELD_LIFETIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) client: Client,
+    /// The relay of the list that this is about.
+    pub(super) offer: OfferId,
     pub(super) server: SocketAddr,
-    pub(super) transport: Transport,
+    pub(super) transport: RelayTransport,
+    /// The name that the certificate must be for, with TLS.
+    pub(super) tls_name: Option<String>,
     /// The base for UDP.
     pub(super) local: SocketAddr,
-    /// The present connection for TCP.
+    /// The present connection for TCP and TLS.
     pub(super) stream: Option<RelayStreamId>,
     pub(super) stream_open: bool,
+    /// When the first question that is not answered yet went into the connection.
+    asked_at: Option<Instant>,
     pub(super) redial_at: Option<Instant>,
     redial_pause: Duration,
     pub(super) relayed: Option<SocketAddr>,
@@ -47,18 +57,22 @@ struct Held {
 impl Entry {
     pub(super) const fn new(
         client: Client,
+        offer: OfferId,
         server: SocketAddr,
-        transport: Transport,
+        transport: RelayTransport,
         local: SocketAddr,
         redial_at: Option<Instant>,
     ) -> Self {
         Self {
             client,
+            offer,
             server,
             transport,
+            tls_name: None,
             local,
             stream: None,
             stream_open: false,
+            asked_at: None,
             redial_at,
             redial_pause: REDIAL_MIN,
             relayed: None,
@@ -71,12 +85,12 @@ impl Entry {
     pub(super) fn route(&self, peer: SocketAddr) -> Option<Route> {
         let channel = self.client.channel(peer)?.value();
         match self.transport {
-            Transport::Udp => Some(Route::RelayedUdp {
+            RelayTransport::Udp => Some(Route::RelayedUdp {
                 local: self.local,
                 server: self.server,
                 channel,
             }),
-            Transport::Tcp => Some(Route::RelayedStream {
+            RelayTransport::Tcp | RelayTransport::Tls => Some(Route::RelayedStream {
                 stream: self.stream?,
                 channel,
             }),
@@ -119,9 +133,32 @@ impl Entry {
     /// The connection is gone: the client is told, and another one is dialled after a pause.
     pub(super) fn lose_stream(&mut self, now: Instant) {
         self.stream_open = false;
+        self.asked_at = None;
         self.redial_at = Some(now + self.redial_pause);
         self.redial_pause = (self.redial_pause * 2).min(REDIAL_MAX);
         self.client.disconnected(now);
+    }
+
+    /// A frame goes into the connection; a question wants an answer.
+    pub(super) fn on_frame_sent(&mut self, frame: &[u8], now: Instant) {
+        let is_question =
+            Message::decode(frame).is_ok_and(|message| message.class() == Class::Request);
+        if is_question {
+            self.asked_at.get_or_insert(now);
+        }
+    }
+
+    /// Something came over the connection.
+    pub(super) fn on_frame_received(&mut self) {
+        self.asked_at = None;
+    }
+
+    /// Returns when the connection counts as dead, given when anybody else was last heard.
+    pub(super) fn silent_at(&self, others_heard_at: Option<Instant>) -> Option<Instant> {
+        let asked_at = self.asked_at.filter(|_| self.stream_open)?;
+        others_heard_at
+            .filter(|heard_at| *heard_at > asked_at)
+            .map(|_| asked_at + STREAM_SILENCE)
     }
 
     /// A connection that led to an allocation was a good one.

@@ -12,14 +12,14 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use rand::{SeedableRng, rngs::StdRng};
-use relay::{LostReason, Received, Transport};
+use relay::{FailReason, LostReason, Received};
 use sansio::{Deadline, Transmit, earliest};
 
 use self::entry::Entry;
-use self::offers::Pending;
-pub use self::offers::RelayServer;
+use self::offers::{Offer, Pending};
+pub use self::offers::{RelayServer, TlsAddress};
 use self::words::{failed_text, lost_text};
-use crate::path::{RelayStreamId, Route};
+use crate::path::{RelayStreamId, RelayTransport, Route};
 
 /// Names one of our allocations or attempts at one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +30,7 @@ pub(crate) struct RelayId(u32);
 pub(crate) enum RelayEvent {
     Allocated {
         server: SocketAddr,
-        transport: Transport,
+        transport: RelayTransport,
         relayed: SocketAddr,
     },
     Bound {
@@ -45,13 +45,15 @@ pub(crate) enum RelayEvent {
     },
     Lost {
         server: SocketAddr,
-        transport: Transport,
+        transport: RelayTransport,
         relayed: Option<SocketAddr>,
         reason: String,
+        credentials_refused: bool,
     },
     OpenStream {
         stream: RelayStreamId,
         server: SocketAddr,
+        tls_name: Option<String>,
     },
     CloseStream {
         stream: RelayStreamId,
@@ -72,10 +74,17 @@ pub(crate) enum RelayTransmit {
 #[derive(Debug)]
 pub(crate) struct Relays {
     entries: BTreeMap<RelayId, Entry>,
-    pending_tcp: Vec<Pending>,
-    offered: Vec<RelayServer>,
+    pending: Vec<Pending>,
+    /// In the order in which they are to be tried.
+    offers: Vec<Offer>,
+    next_start_at: Option<Instant>,
+    /// When all relays were last asked whether they live.
+    doubted_at: Option<Instant>,
+    /// When anybody was last heard, and over what.
+    heard: Heard,
     events: VecDeque<RelayEvent>,
     next_id: u32,
+    next_offer: u32,
     next_stream: u32,
     rng: StdRng,
     unsent: u64,
@@ -85,10 +94,14 @@ impl Relays {
     pub(crate) fn new(seed: [u8; 32]) -> Self {
         Self {
             entries: BTreeMap::new(),
-            pending_tcp: Vec::new(),
-            offered: Vec::new(),
+            pending: Vec::new(),
+            offers: Vec::new(),
+            next_start_at: None,
+            doubted_at: None,
+            heard: Heard::default(),
             events: VecDeque::new(),
             next_id: 0,
+            next_offer: 0,
             next_stream: 0,
             rng: StdRng::from_seed(seed),
             unsent: 0,
@@ -97,9 +110,9 @@ impl Relays {
 
     /// Returns the UDP addresses of our relays.
     pub(crate) fn udp_servers(&self) -> Vec<SocketAddr> {
-        self.offered
+        self.offers
             .iter()
-            .filter_map(|server| server.udp)
+            .filter_map(|offer| offer.server.udp)
             .collect()
     }
 
@@ -112,7 +125,7 @@ impl Relays {
         deliver: impl FnMut(SocketAddr, SocketAddr, &[u8]),
     ) -> bool {
         let id = self.entries.iter().find_map(|(id, entry)| {
-            (entry.transport == Transport::Udp && entry.server == from).then_some(*id)
+            (entry.transport == RelayTransport::Udp && entry.server == from).then_some(*id)
         });
         id.is_some_and(|id| self.handle_message(id, payload, now, deliver))
     }
@@ -139,6 +152,8 @@ impl Relays {
         let Some(entry) = self.entries.get_mut(&id) else {
             return false;
         };
+        entry.on_frame_received();
+        self.heard.note(entry.stream, now);
         let consumed = match entry.client.handle_message(payload, now) {
             Received::Consumed => true,
             Received::Data { peer, payload } => {
@@ -230,7 +245,7 @@ impl Relays {
     }
 
     /// Returns how the relay of an allocation is reached.
-    pub(crate) fn transport(&self, relayed: SocketAddr) -> Option<Transport> {
+    pub(crate) fn transport(&self, relayed: SocketAddr) -> Option<RelayTransport> {
         self.entries
             .values()
             .find(|entry| entry.relayed == Some(relayed))
@@ -253,7 +268,9 @@ impl Relays {
 
     /// Gives all allocations back.
     pub(crate) fn close(&mut self, now: Instant) {
-        self.pending_tcp.clear();
+        self.pending.clear();
+        self.offers.clear();
+        self.next_start_at = None;
         for entry in self.entries.values_mut() {
             entry.client.close(now);
         }
@@ -261,13 +278,17 @@ impl Relays {
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         let (due, waiting): (Vec<_>, Vec<_>) = self
-            .pending_tcp
+            .pending
             .drain(..)
             .partition(|pending| pending.start_at <= now);
-        self.pending_tcp = waiting;
+        self.pending = waiting;
         for pending in due {
-            self.start_tcp(&pending, now);
+            self.start_stream(&pending, now);
         }
+        if self.next_start_at.is_some_and(|at| at <= now) {
+            self.start_offers(now);
+        }
+        self.hang_up_silent(now);
         for entry in self.entries.values_mut() {
             if entry.redial_at.is_some_and(|at| at <= now) && entry.stream.is_none() {
                 entry.redial_at = None;
@@ -277,6 +298,7 @@ impl Relays {
                 self.events.push_back(RelayEvent::OpenStream {
                     stream,
                     server: entry.server,
+                    tls_name: entry.tls_name.clone(),
                 });
             }
             entry.client.handle_timeout(now);
@@ -337,6 +359,7 @@ impl Relays {
                         transport: entry.transport,
                         relayed,
                         reason: lost_text(reason),
+                        credentials_refused: reason == LostReason::Refused(FORBIDDEN),
                     });
                 }
                 relay::Event::Failed { reason } => {
@@ -346,17 +369,47 @@ impl Relays {
                         transport: entry.transport,
                         relayed: None,
                         reason: failed_text(reason),
+                        credentials_refused: matches!(
+                            reason,
+                            FailReason::Unauthorized | FailReason::Rejected(FORBIDDEN)
+                        ),
                     });
                 }
                 _ => {}
             }
         }
-        let server = entry.server;
-        match entry.transport {
-            Transport::Udp if allocated => self.give_up_unused_tcp(server),
-            Transport::Udp if failed => self.try_tcp_beside(server, now),
-            Transport::Tcp if failed => self.hang_up(id, now),
-            Transport::Udp | Transport::Tcp => {}
+        let is_stream = entry.transport.is_stream();
+        if allocated {
+            self.on_allocated(id, now);
+        } else if failed {
+            self.on_failed(id, now);
+            if is_stream {
+                self.hang_up(id, now);
+            }
+        }
+    }
+
+    /// Somebody who is no relay was heard: the network works.
+    pub(crate) const fn heard_others(&mut self, now: Instant) {
+        self.heard.note(None, now);
+    }
+
+    /// A question went into a connection, and others answer meanwhile: it is dead.
+    fn hang_up_silent(&mut self, now: Instant) {
+        let silent = self.entries.iter().filter(|(_, entry)| {
+            let silent_at = entry.silent_at(self.heard.beside(entry.stream));
+            silent_at.is_some_and(|at| at <= now)
+        });
+        let silent: Vec<_> = silent.map(|(id, _)| *id).collect();
+        for id in silent {
+            let Some(entry) = self.entries.get_mut(&id) else {
+                continue;
+            };
+            if let Some(stream) = entry.stream.take() {
+                self.events.push_back(RelayEvent::CloseStream { stream });
+            }
+            entry.lose_stream(now);
+            self.drain(id, now);
         }
     }
 
@@ -377,20 +430,21 @@ impl Relays {
         self.drain(id, now);
     }
 
-    pub(crate) fn poll_transmit(&mut self) -> Option<RelayTransmit> {
+    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<RelayTransmit> {
         for entry in self.entries.values_mut() {
             let Some(transmit) = entry.client.poll_transmit() else {
                 continue;
             };
-            match (entry.transport, entry.stream) {
-                (Transport::Udp, _) => return Some(RelayTransmit::Udp(transmit)),
-                (Transport::Tcp, Some(stream)) if entry.stream_open => {
+            match entry.stream {
+                _ if !entry.transport.is_stream() => return Some(RelayTransmit::Udp(transmit)),
+                Some(stream) if entry.stream_open => {
+                    entry.on_frame_sent(&transmit.payload, now);
                     return Some(RelayTransmit::Stream {
                         stream,
                         frame: transmit.payload,
                     });
                 }
-                (Transport::Tcp, _) => {}
+                _ => {}
             }
         }
         None
@@ -411,9 +465,60 @@ impl Relays {
                 .map(|at| Deadline::new(at, "dial a relay over TCP"))
         });
         let pending = self
-            .pending_tcp
+            .pending
             .iter()
             .map(|pending| Some(Deadline::new(pending.start_at, "try a relay over TCP")));
-        earliest(clients.chain(redials).chain(pending))
+        let silent = self.entries.values().map(|entry| {
+            let at = entry.silent_at(self.heard.beside(entry.stream));
+            at.map(|at| Deadline::new(at, "a connection to a relay is silent"))
+        });
+        let next = [self.next_start()];
+        earliest(
+            clients
+                .chain(redials)
+                .chain(pending)
+                .chain(silent)
+                .chain(next),
+        )
+    }
+}
+
+/// The error code of what is forbidden; some relays give it for credentials that have ended.
+const FORBIDDEN: u16 = stunwire::ErrorCode::FORBIDDEN;
+
+/// When somebody was last heard, told apart by connection as far as it takes to say "somebody else".
+#[derive(Debug, Default)]
+struct Heard {
+    last: Option<(Option<RelayStreamId>, Instant)>,
+    /// The last time over anything else than `last`.
+    before: Option<Instant>,
+}
+
+impl Heard {
+    const fn note(&mut self, over: Option<RelayStreamId>, now: Instant) {
+        if let Some((last_over, at)) = self.last
+            && !is_same(last_over, over)
+        {
+            self.before = Some(at);
+        }
+        self.last = Some((over, now));
+    }
+
+    /// Returns when anybody was last heard over anything else than this connection.
+    fn beside(&self, stream: Option<RelayStreamId>) -> Option<Instant> {
+        let (over, at) = self.last?;
+        if over.is_some() && over == stream {
+            self.before
+        } else {
+            Some(at)
+        }
+    }
+}
+
+const fn is_same(one: Option<RelayStreamId>, other: Option<RelayStreamId>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.0 == other.0,
+        (None, None) => true,
+        _ => false,
     }
 }

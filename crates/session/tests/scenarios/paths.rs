@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use punch::CandidateKind;
-use relay::Transport;
+use session::RelayTransport as Transport;
 use session::{PathKind, Policy, Side};
 
 use crate::world::{Filtering, Happening, HostConfig, NatKind, RelayBox, World};

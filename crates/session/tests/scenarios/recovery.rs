@@ -192,7 +192,7 @@ fn a_path_that_lost_its_job_is_dropped_when_flows_have_moved() {
     let moved = world.run_until(60 * SECOND, |world| {
         world
             .chosen(0)
-            .is_some_and(|view| view.transport == relay::Transport::Udp)
+            .is_some_and(|view| view.transport == session::RelayTransport::Udp)
     });
     assert!(moved.is_some());
     world.run(5 * SECOND);

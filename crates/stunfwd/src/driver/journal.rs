@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use natprobe::{NatType, Report};
-use relay::Transport;
-use session::{DropCause, Interface, PathKind, PathView, PeerId, Side};
+use session::{DropCause, Interface, PathKind, PathView, PeerId, RelayTransport, Side};
 use signal_client::PublicKey;
 use tracing::{debug, info, warn};
 use tunnel::forward::ForwardEvent;
 
 use super::forwarding::Reporter;
+use super::signaling_log::SignalingLog;
 use crate::clock::now;
 
 /// How often connections beyond the limit are reported.
@@ -23,40 +23,32 @@ pub(super) struct Journal {
     exceeded: u64,
     exceeded_said: Option<Instant>,
     side: Side,
-    signaling_url: String,
-    /// Why signaling does not answer; `None` while it does.
-    signaling_trouble: Option<String>,
-    signaling_seen: bool,
+    pub(super) signaling: SignalingLog,
     nat: Option<(NatType, Vec<SocketAddr>)>,
-    relay_failures: BTreeMap<(SocketAddr, bool), String>,
+    relay_failures: BTreeMap<(SocketAddr, RelayTransport), String>,
     used: BTreeMap<PeerId, (PathKind, SocketAddr)>,
     described: BTreeSet<PeerId>,
     carrier_failure: Option<String>,
-    refusal: Option<String>,
 }
 
 impl Journal {
-    pub(super) fn new(side: Side, signaling_url: String, interfaces: &[Interface]) -> Self {
+    pub(super) fn new(side: Side, signaling_urls: Vec<String>, interfaces: &[Interface]) -> Self {
         let addresses: Vec<_> = interfaces
             .iter()
             .map(|it| it.net.addr())
             .filter(is_worth_showing)
             .collect();
         info!("private addresses: {}", join(&addresses));
-        info!("waiting for signaling at {signaling_url}");
         Self {
             exceeded: 0,
             exceeded_said: None,
             side,
-            signaling_url,
-            signaling_trouble: None,
-            signaling_seen: false,
+            signaling: SignalingLog::new(signaling_urls),
             nat: None,
             relay_failures: BTreeMap::new(),
             used: BTreeMap::new(),
             described: BTreeSet::new(),
             carrier_failure: None,
-            refusal: None,
         }
     }
 
@@ -69,59 +61,19 @@ impl Journal {
 
     /// Returns what the program waits for while no peer is there.
     pub(super) fn waiting_reason(&self) -> String {
-        if let Some(text) = self
-            .refusal
-            .as_ref()
-            .filter(|_| self.signaling_trouble.is_none())
-        {
-            return text.clone();
+        if let Some(reason) = self.signaling.waiting_reason() {
+            return reason;
         }
-        match &self.signaling_trouble {
-            Some(trouble) => format!("waiting for signaling at {}: {trouble}", self.signaling_url),
-            None if !self.signaling_seen => {
-                format!("waiting for signaling at {}", self.signaling_url)
-            }
-            None => format!("waiting for a {} in this room", self.peer_word()),
+        let waiting = format!("waiting for a {} in this room", self.peer_word());
+        match self.signaling.partial_trouble() {
+            Some(trouble) => format!("{waiting}; {trouble}"),
+            None => waiting,
         }
     }
 
     /// Returns why the last carrier could not be opened.
     pub(super) fn carrier_trouble(&self) -> Option<&str> {
         self.carrier_failure.as_deref()
-    }
-
-    pub(super) fn signaling_reachable(&mut self) {
-        if self.signaling_trouble.take().is_some() || !self.signaling_seen {
-            self.signaling_seen = true;
-            info!(
-                "signaling at {} answers; the room is watched",
-                self.signaling_url
-            );
-        }
-    }
-
-    pub(super) fn signaling_unreachable(&mut self, reason: String) {
-        if self.signaling_trouble.as_ref() != Some(&reason) {
-            warn!(
-                "signaling at {}: {reason}; trying again",
-                self.signaling_url
-            );
-        }
-        self.signaling_trouble = Some(reason);
-    }
-
-    /// Signaling answers, but does not hold our description.
-    pub(super) fn description_refused(&mut self, text: String) {
-        if self.refusal.is_none() {
-            warn!("{text}");
-        }
-        self.refusal = Some(text);
-    }
-
-    pub(super) fn description_published(&mut self) {
-        if self.refusal.take().is_some() {
-            info!("the room now holds our description");
-        }
     }
 
     pub(super) fn nat_classified(&mut self, report: &Report) {
@@ -150,11 +102,10 @@ impl Journal {
     pub(super) fn relay_ready(
         &mut self,
         server: SocketAddr,
-        transport: Transport,
+        transport: RelayTransport,
         relayed: SocketAddr,
     ) {
-        self.relay_failures
-            .remove(&(server, transport == Transport::Tcp));
+        self.relay_failures.remove(&(server, transport));
         info!("relay {server} over {transport} is ready");
         debug!(%relayed, "relayed address");
     }
@@ -162,10 +113,10 @@ impl Journal {
     pub(super) fn relay_unavailable(
         &mut self,
         server: SocketAddr,
-        transport: Transport,
+        transport: RelayTransport,
         reason: &str,
     ) {
-        let key = (server, transport == Transport::Tcp);
+        let key = (server, transport);
         if self
             .relay_failures
             .get(&key)

@@ -16,6 +16,7 @@ mod paths;
 mod peers;
 mod relay_stream;
 mod report;
+mod signaling_log;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -39,7 +40,7 @@ use self::input::Input;
 use self::journal::Journal;
 use self::paths::Paths;
 use self::peers::PeerBook;
-use self::relay_stream::RelayStreams;
+use self::relay_stream::{Destination, RelayStreams};
 use crate::clock::now;
 use crate::interfaces;
 use crate::rendezvous::RoomEvent;
@@ -59,7 +60,7 @@ pub(crate) struct DriverConfig {
     pub(crate) role: Role,
     pub(crate) identity: Identity,
     pub(crate) proof_password: [u8; 32],
-    pub(crate) signaling_url: String,
+    pub(crate) signaling_urls: Vec<String>,
     pub(crate) offer_loopback: bool,
 }
 
@@ -67,6 +68,8 @@ pub(crate) struct DriverConfig {
 pub(crate) struct DriverHandles {
     pub(crate) room_rx: mpsc::Receiver<RoomEvent>,
     pub(crate) description_tx: watch::Sender<Option<Vec<u8>>>,
+    /// Counts what asks for newer credentials.
+    pub(crate) renewals_tx: watch::Sender<u64>,
     pub(crate) commands_rx: mpsc::Receiver<Command>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -74,7 +77,12 @@ pub(crate) struct DriverHandles {
 /// Runs until shutdown.
 pub(crate) async fn run(config: DriverConfig, handles: DriverHandles) -> Result<(), RunError> {
     let (inputs_tx, inputs_rx) = mpsc::channel(INPUTS_MAX);
-    let driver = Driver::start(config, handles.description_tx, inputs_tx)?;
+    let driver = Driver::start(
+        config,
+        handles.description_tx,
+        handles.renewals_tx,
+        inputs_tx,
+    )?;
     driver
         .run(
             handles.room_rx,
@@ -101,6 +109,7 @@ struct Driver {
     forwarding: Forwarding,
     journal: Journal,
     description_tx: watch::Sender<Option<Vec<u8>>>,
+    renewals_tx: watch::Sender<u64>,
     description_dirty: bool,
     /// A later run with our key has the room: nobody in it is ours any more.
     replaced: bool,
@@ -111,6 +120,7 @@ impl Driver {
     fn start(
         config: DriverConfig,
         description_tx: watch::Sender<Option<Vec<u8>>>,
+        renewals_tx: watch::Sender<u64>,
         inputs_tx: mpsc::Sender<Input>,
     ) -> Result<Self, RunError> {
         let side = config.role.side();
@@ -143,7 +153,7 @@ impl Driver {
                 seed: random_seed(),
             },
         )?;
-        let journal = Journal::new(side, config.signaling_url.clone(), &interfaces);
+        let journal = Journal::new(side, config.signaling_urls.clone(), &interfaces);
         let forwarding = Forwarding::start(&config.role, inputs_tx.clone())?;
         let mut driver = Self {
             side,
@@ -159,6 +169,7 @@ impl Driver {
             forwarding,
             journal,
             description_tx,
+            renewals_tx,
             description_dirty: true,
             replaced: false,
             inputs_tx,
@@ -266,14 +277,19 @@ impl Driver {
                 plaintext,
             } => self.on_opened(slot, key, &plaintext),
             RoomEvent::Removed { slot } => self.on_slot_removed(slot),
-            RoomEvent::Reachable => self.journal.signaling_reachable(),
-            RoomEvent::Unreachable(reason) => self.journal.signaling_unreachable(reason),
-            RoomEvent::Published => {
+            RoomEvent::Reachable { place } => {
+                self.node.others_answer(now());
+                self.journal.signaling.reachable(place);
+            }
+            RoomEvent::Unreachable { place, text } => {
+                self.journal.signaling.unreachable(place, text);
+            }
+            RoomEvent::Published { place } => {
                 self.replaced = false;
-                self.journal.description_published();
+                self.journal.signaling.published(place);
             }
             RoomEvent::Replaced(text) => self.on_replaced(text),
-            RoomEvent::Refused(text) => self.journal.description_refused(text),
+            RoomEvent::Refused { place, text } => self.journal.signaling.refused(place, text),
         }
     }
 
@@ -341,13 +357,22 @@ impl Driver {
                 server,
                 transport,
                 reason,
+                credentials_refused,
             } => {
                 self.journal.relay_unavailable(server, transport, &reason);
+                if credentials_refused {
+                    self.renewals_tx.send_modify(|renewals| *renewals += 1);
+                }
             }
-            Event::OpenRelayStream { stream, server } => {
+            Event::OpenRelayStream {
+                stream,
+                server,
+                tls_name,
+            } => {
+                let destination = Destination { server, tls_name };
                 let socket = self.socket.clone();
                 self.streams
-                    .open(stream, server, socket, self.inputs_tx.clone());
+                    .open(stream, destination, socket, self.inputs_tx.clone());
             }
             Event::CloseRelayStream { stream } => self.streams.forget(stream),
             Event::PathReady {

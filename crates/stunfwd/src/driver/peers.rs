@@ -121,7 +121,7 @@ impl Driver {
             self.forwarding.peer_gone(instance);
             self.remove_peer(id);
         }
-        self.journal.description_refused(text);
+        self.journal.signaling.replaced(text);
     }
 
     fn add_peer(&mut self, slot: SlotName, key: PublicKey, instance: InstanceId) -> PeerId {

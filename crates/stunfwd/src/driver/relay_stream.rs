@@ -1,4 +1,4 @@
-//! TCP connections to relays: frames in and out.
+//! TCP and TLS connections to relays: frames in and out.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use session::RelayStreamId;
+use signal_client::server_tls_config;
 use stunwire::{ChannelData, is_channel_data, stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_util::sync::CancellationToken;
 use tracing::trace;
 use tunnel::carrier::DemuxSocket;
@@ -22,6 +26,15 @@ use super::input::Input;
 
 /// A relay that does not answer a SYN for this long is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// When further sockets are dialled beside the first, because one lost SYN costs a second: the first that
+/// connects is used. natlab's model of the dial follows these.
+const DIALS: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_millis(1500),
+];
+/// A TLS handshake is two round trips; lost segments come again within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// STUN frames of ours that wait to be written; there are a few per second.
 const FRAMES_MAX: usize = 64;
 /// One read asks for this much: several full packets.
@@ -32,7 +45,15 @@ struct Handle {
     cancel: CancellationToken,
 }
 
-/// The TCP connections to relays.
+/// Which connection to make.
+#[derive(Clone, Debug)]
+pub(super) struct Destination {
+    pub(super) server: SocketAddr,
+    /// With TLS: the name that the certificate must be for.
+    pub(super) tls_name: Option<String>,
+}
+
+/// The TCP and TLS connections to relays.
 #[derive(Default)]
 pub(super) struct RelayStreams {
     handles: BTreeMap<RelayStreamId, Handle>,
@@ -43,7 +64,7 @@ impl RelayStreams {
     pub(super) fn open(
         &mut self,
         stream: RelayStreamId,
-        server: SocketAddr,
+        destination: Destination,
         socket: Arc<DemuxSocket>,
         inputs_tx: mpsc::Sender<Input>,
     ) {
@@ -57,7 +78,7 @@ impl RelayStreams {
             },
         );
         tokio::spawn(async move {
-            let connection = run_connection(stream, server, &socket, &inputs_tx, frames_rx);
+            let connection = run_connection(stream, destination, &socket, &inputs_tx, frames_rx);
             let reason = tokio::select! {
                 () = cancel.cancelled() => return,
                 ended = connection => match ended {
@@ -90,32 +111,92 @@ impl RelayStreams {
 
 async fn run_connection(
     stream: RelayStreamId,
-    server: SocketAddr,
+    destination: Destination,
     socket: &DemuxSocket,
     inputs_tx: &mpsc::Sender<Input>,
     frames_rx: mpsc::Receiver<Bytes>,
 ) -> io::Result<()> {
-    let connection = timeout(CONNECT_TIMEOUT, TcpStream::connect(server))
+    let Destination { server, tls_name } = destination;
+    let connection = timeout(CONNECT_TIMEOUT, dial(server))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the relay did not answer"))??;
     connection.set_nodelay(true)?;
-    let (read_half, write_half) = connection.into_split();
-    let packets_rx = socket.relay_stream_queue(tunnel::carrier::RelayStreamId(stream.0));
-    if inputs_tx
-        .send(Input::StreamOpened { stream })
-        .await
-        .is_err()
-    {
-        return Ok(());
+    let carried = Carried {
+        stream,
+        socket,
+        inputs_tx,
+        frames_rx,
+    };
+    if let Some(name) = tls_name {
+        let connection = timeout(HANDSHAKE_TIMEOUT, secure(connection, name))
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS was not answered"))??;
+        let (read_half, write_half) = tokio::io::split(connection);
+        carried.run(read_half, write_half).await
+    } else {
+        let (read_half, write_half) = connection.into_split();
+        carried.run(read_half, write_half).await
     }
-    tokio::select! {
-        ended = read_frames(stream, read_half, socket, inputs_tx) => ended,
-        ended = write_frames(write_half, frames_rx, packets_rx) => ended,
+}
+
+/// Connects: the first of a few sockets that is answered decides, be it with a refusal.
+async fn dial(server: SocketAddr) -> io::Result<TcpStream> {
+    let mut dials = JoinSet::new();
+    for pause in DIALS {
+        dials.spawn(async move {
+            sleep(pause).await;
+            TcpStream::connect(server).await
+        });
+    }
+    match dials.join_next().await {
+        Some(Ok(answer)) => answer,
+        _ => Err(io::Error::other("dialling was given up")),
+    }
+}
+
+async fn secure(connection: TcpStream, name: String) -> io::Result<TlsStream<TcpStream>> {
+    let config = server_tls_config().map_err(io::Error::other)?;
+    let name = ServerName::try_from(name)
+        .map_err(|_| io::Error::other("its name is none that a certificate could be for"))?;
+    TlsConnector::from(Arc::new(config))
+        .connect(name, connection)
+        .await
+}
+
+/// What goes over a connection, and who takes what comes.
+struct Carried<'a> {
+    stream: RelayStreamId,
+    socket: &'a DemuxSocket,
+    inputs_tx: &'a mpsc::Sender<Input>,
+    frames_rx: mpsc::Receiver<Bytes>,
+}
+
+impl Carried<'_> {
+    async fn run(
+        self,
+        read_half: impl AsyncRead + Unpin,
+        write_half: impl AsyncWrite + Unpin,
+    ) -> io::Result<()> {
+        let Self {
+            stream,
+            socket,
+            inputs_tx,
+            frames_rx,
+        } = self;
+        let packets_rx = socket.relay_stream_queue(tunnel::carrier::RelayStreamId(stream.0));
+        let opened = inputs_tx.send(Input::StreamOpened { stream }).await;
+        if opened.is_err() {
+            return Ok(());
+        }
+        tokio::select! {
+            ended = read_frames(stream, read_half, socket, inputs_tx) => ended,
+            ended = write_frames(write_half, frames_rx, packets_rx) => ended,
+        }
     }
 }
 
 async fn write_frames(
-    mut write_half: OwnedWriteHalf,
+    mut write_half: impl AsyncWrite + Unpin,
     mut frames_rx: mpsc::Receiver<Bytes>,
     mut packets_rx: mpsc::Receiver<Bytes>,
 ) -> io::Result<()> {
@@ -135,13 +216,14 @@ async fn write_frames(
             }
         }
         write_half.write_all(&batch).await?;
+        write_half.flush().await?;
         batch.clear();
     }
 }
 
 async fn read_frames(
     stream: RelayStreamId,
-    mut read_half: OwnedReadHalf,
+    mut read_half: impl AsyncRead + Unpin,
     socket: &DemuxSocket,
     inputs_tx: &mpsc::Sender<Input>,
 ) -> io::Result<()> {

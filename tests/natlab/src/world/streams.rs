@@ -21,6 +21,13 @@ const RETRANSMISSION: Duration = Duration::from_millis(200);
 const LOSSES_MAX: u32 = 8;
 /// A lost SYN is sent again after a second, then after two, then after four (RFC 6298).
 const SYN_RETRANSMISSION: Duration = Duration::from_secs(1);
+/// The driver dials on further sockets when nothing answers so soon after the start; the first that connects
+/// is used.
+const DIALS: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_millis(1500),
+];
 /// Outside ports of TCP connections; boxes keep no table of them.
 const FIRST_PORT: u16 = 20_000;
 
@@ -60,9 +67,12 @@ impl World {
             self.after(CONNECT_TIMEOUT, failed);
             return;
         }
-        // Either the SYN or its answer.
-        let losses = self.losses(2);
-        let wait = SYN_RETRANSMISSION * (2_u32.pow(losses) - 1);
+        let waits = DIALS.map(|start| {
+            // Either the SYN or its answer.
+            let losses = self.losses(2);
+            start + SYN_RETRANSMISSION * (2_u32.pow(losses) - 1)
+        });
+        let wait = waits.into_iter().min().unwrap_or(CONNECT_TIMEOUT);
         if wait >= CONNECT_TIMEOUT {
             let failed = Arrival::StreamFailed {
                 host: index,

@@ -332,7 +332,7 @@ impl World {
     fn on_event(&mut self, index: usize, event: Event) {
         if matches!(event, Event::DescriptionChanged) {
             self.publish(index);
-        } else if let Event::OpenRelayStream { stream, server } = event {
+        } else if let Event::OpenRelayStream { stream, server, .. } = event {
             self.dial_relay(index, stream, server);
         } else if let Event::CloseRelayStream { stream } = event {
             self.hang_up(index, stream);

@@ -85,6 +85,7 @@ impl RelayBox {
         RelayServer {
             udp: Some(Self::address()),
             tcp: Some(Self::address()),
+            tls: None,
             username,
             credential: password.into(),
         }

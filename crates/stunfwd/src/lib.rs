@@ -29,6 +29,7 @@ pub mod control;
 mod driver;
 mod interfaces;
 mod mappings;
+mod open_files;
 mod rendezvous;
 mod resolve;
 mod run;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::Command;
 use crate::mappings::Mappings;
+use crate::open_files;
 use crate::shell;
 
 /// What the command line says beside the configuration.
@@ -139,13 +140,15 @@ impl Client {
     ///
     /// As [`Client::run`].
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        open_files::raise_limit();
         let commands = (self.mappings, self.commands_rx);
         shell::run(Role::Ingress(self.config), self.options, commands, shutdown).await
     }
 
     /// Runs a client until `shutdown` is cancelled.
     ///
-    /// Waiting for a peer, for signaling or for the network is not a failure: it goes on for ever.
+    /// Waiting for a peer, for signaling or for the network is not a failure: it goes on for ever. The process' soft
+    /// limit of open files is raised to the hard one.
     ///
     /// # Errors
     ///
@@ -175,6 +178,7 @@ impl Server {
         options: RunOptions,
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
+        open_files::raise_limit();
         shell::run(Role::Egress(config), options, Mappings::new(), shutdown).await
     }
 }

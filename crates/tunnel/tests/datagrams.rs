@@ -292,6 +292,36 @@ fn held_fragments_do_not_pin_the_buffer_they_were_received_in() {
 }
 
 #[test]
+fn a_removed_mapping_ends_its_flows_whether_open_or_still_asked_for() {
+    let now = Instant::now();
+    let mut ingress = DatagramIngress::new(IDLE_TIMEOUT);
+    let mut egress = DatagramEgress::new(IDLE_TIMEOUT);
+    let other = Source {
+        mapping: 4,
+        ..source()
+    };
+    let ids = [(source(), 5), (other, 6), (other, 7)].map(|(source, id)| {
+        let local_peer = ([127, 0, 0, 1], 5000 + id).into();
+        let source = Source {
+            local_peer,
+            ..source
+        };
+        let id = || FlowId::new(u64::from(id));
+        let id = ingress.flow_of(source, id, now).unwrap();
+        let step = egress.handle_datagram(send(&mut ingress, id, b"x", now), || true, now);
+        assert!(step.open.is_some());
+        id
+    });
+    assert!(egress.opened(ids[0]).1.is_some() && egress.opened(ids[1]).1.is_some());
+    assert_eq!(egress.remove_mappings(&[4].into()), ids[1..]);
+    assert_eq!(egress.len(), 1);
+    // Its socket was being opened: it comes too late.
+    assert_eq!(egress.opened(ids[2]), (Default::default(), None));
+    let late = egress.handle_datagram(send(&mut ingress, ids[1], b"x", now), || true, now);
+    assert_eq!((late.open, late.deliver), (None, None));
+}
+
+#[test]
 fn a_flow_beyond_the_limit_is_refused() {
     let now = Instant::now();
     let mut ingress = DatagramIngress::new(IDLE_TIMEOUT);

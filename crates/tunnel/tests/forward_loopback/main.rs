@@ -6,6 +6,7 @@
 )]
 
 mod peers;
+mod table;
 mod udp;
 mod world;
 

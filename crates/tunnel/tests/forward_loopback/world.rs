@@ -109,6 +109,15 @@ impl World {
         local
     }
 
+    /// One more TCP mapping beside those that are there.
+    pub(crate) async fn map_more(&mut self, service: SocketAddr) -> SocketAddr {
+        let count = self.table.len();
+        let local = free_address().await;
+        self.add([rule("tcp", local, service.port())]);
+        self.until_listening(count + 1).await;
+        local
+    }
+
     /// One more version of the table, with these mappings added.
     pub(crate) fn add<const N: usize>(&mut self, mappings: [PortMapping; N]) -> [MappingId; N] {
         let mut draft = self.table.draft();

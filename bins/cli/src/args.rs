@@ -18,7 +18,7 @@ use crate::failure::USAGE;
 
 /// Words of the interface that later versions will know. Who uses one is told so, rather than that it is
 /// misspelt.
-const LATER: [&str; 5] = ["map", "netcheck", "peers", "room", "--watch"];
+const LATER: [&str; 4] = ["netcheck", "peers", "room", "--watch"];
 
 /// The command line; `long_about` and the name are set by [`command`].
 #[derive(Debug, Parser)]
@@ -54,12 +54,58 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List, add, remove or save the mappings of a running client; connections of others feel nothing
+    Map {
+        /// What to do with them
+        #[command(subcommand)]
+        command: MapCommand,
+    },
     /// Read the configuration file, say everything that is wrong with it, and start nothing
     Check,
     /// Print a completion script for a shell
     Completions {
         /// Which shell
         shell: Shell,
+    },
+}
+
+/// What to do with the mappings of a running client.
+#[derive(Debug, Subcommand)]
+pub enum MapCommand {
+    /// Show each mapping: its number, where it listens, and over which path or why not
+    List {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a mapping at once: tcp:8080:22 leads from port 8080 of the client's machine to port 22 of the
+    /// server's
+    #[command(
+        after_help = "The whole form is PROTO:[BIND:]LOCALPORT:[HOST:]SERVERPORT, with IPv6 addresses in \
+                      brackets and ranges as tcp:8000-8010:9000-9010. The table is in force until the \
+                      program ends; `map save` writes it to the configuration file."
+    )]
+    Add {
+        /// The mapping, for example tcp:8080:22 or udp:5353:53
+        spec: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a mapping at once
+    Remove {
+        /// The mapping, or its number in `map list`
+        #[arg(value_name = "SPEC_OR_INDEX")]
+        which: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the mappings as they are now to the configuration file of the running client
+    Save {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 

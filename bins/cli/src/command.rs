@@ -1,5 +1,5 @@
-//! What the parts of the command line do: run, check the configuration, show the
-//! status, write completions.
+//! What the parts of the command line do: run, check the configuration, show the status, show and change
+//! the mappings, write completions.
 
 use std::{
     io::{self, Write},
@@ -14,7 +14,7 @@ use crate::{
     args::{self, Args, Command},
     check,
     failure::Failure,
-    run, status,
+    map, run, status,
 };
 
 /// Does what the command line of this process says, for one role.
@@ -24,7 +24,7 @@ pub fn main(side: Side) -> ExitCode {
         Ok(args) => args,
         Err(exit) => return exit,
     };
-    match dispatch(side, args) {
+    match dispatch(side, &args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // With standard error closed there is nobody left to tell.
@@ -34,12 +34,13 @@ pub fn main(side: Side) -> ExitCode {
     }
 }
 
-fn dispatch(side: Side, args: Args) -> Result<(), Failure> {
-    match args.command {
-        None => run::run(side, &args),
-        Some(Command::Status { json }) => status::status(side, args, json),
-        Some(Command::Check) => check::check(side, &args),
-        Some(Command::Completions { shell }) => completions(side, shell),
+fn dispatch(side: Side, args: &Args) -> Result<(), Failure> {
+    match &args.command {
+        None => run::run(side, args),
+        Some(Command::Status { json }) => status::status(side, args, *json),
+        Some(Command::Map { command }) => map::map(side, args, command),
+        Some(Command::Check) => check::check(side, args),
+        Some(Command::Completions { shell }) => completions(side, *shell),
     }
 }
 

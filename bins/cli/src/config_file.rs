@@ -8,7 +8,7 @@ use std::{
 
 use mapping_core::{
     Side,
-    config::{ClientConfig, CommonConfig, ConfigError, FILE_BYTES_MAX, ServerConfig},
+    config::{ClientConfig, CommonConfig, ConfigError, FILE_BYTES_MAX, ServerConfig, decode},
 };
 use stunfwd::control::beside_config;
 
@@ -32,10 +32,17 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with everything that is wrong.
     pub(crate) fn load(side: Side, file: &Path) -> Result<Self, ConfigError> {
-        let text = read(file)?;
+        Self::parse(side, file, &read(file)?)
+    }
+
+    /// Parses the text of the file of one role.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong.
+    pub(crate) fn parse(side: Side, file: &Path, text: &str) -> Result<Self, ConfigError> {
         match side {
-            Side::Ingress => ClientConfig::parse(file, &text).map(Self::Client),
-            Side::Egress => ServerConfig::parse(file, &text).map(Self::Server),
+            Side::Ingress => ClientConfig::parse(file, text).map(Self::Client),
+            Side::Egress => ServerConfig::parse(file, text).map(Self::Server),
         }
     }
 
@@ -73,13 +80,17 @@ pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
     if let Err(error) = read {
         return Err(ConfigError::of_file(path, message(path, &error)));
     }
-    String::from_utf8(bytes)
-        .map_err(|_| ConfigError::of_file(path, "is not text in UTF-8: save it in that encoding"))
+    decode(path, bytes)
 }
 
 fn message(path: &Path, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::IsADirectory {
+        return "is a directory: name the file in it with --config FILE".to_owned();
+    }
     if error.kind() != io::ErrorKind::NotFound {
-        return format!("cannot be read: {error}");
+        return format!(
+            "cannot be read: {error}: let this user read it, or name another with --config FILE"
+        );
     }
     let place = match std::env::current_dir() {
         Ok(directory) if path.is_relative() => format!(" in {}", directory.display()),

@@ -34,6 +34,11 @@ impl Failure {
         Self::new(OTHER, error)
     }
 
+    /// Returns the chain from what failed to why.
+    pub(crate) fn message(&self) -> String {
+        format!("{:#}", self.error)
+    }
+
     /// Returns the exit status.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.exit_code)

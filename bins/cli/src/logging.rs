@@ -11,6 +11,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 use crate::{
     args::{LogFormat, LogLevel},
     failure::Failure,
+    log_sink::LogSink,
 };
 
 /// Targets that are ours, by their beginning; `wire` is the dumps of what is sent.
@@ -30,19 +31,21 @@ const OURS: [&str; 12] = [
 ];
 
 /// Starts logging to standard error: `--log` for our crates with warnings of the others, else RUST_LOG to
-/// the letter, else info.
-pub(crate) fn start(level: Option<LogLevel>, format: LogFormat) -> Result<(), Failure> {
+/// the letter, else info. Returns where the lines go, for a prompt to have them written above itself.
+pub(crate) fn start(level: Option<LogLevel>, format: LogFormat) -> Result<LogSink, Failure> {
     let filter = filter(level, env::var("RUST_LOG").ok().as_deref())?;
     let stderr_is_terminal = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let sink = LogSink::default();
     let builder = fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(sink.clone())
         .with_ansi(stderr_is_terminal);
     let started = match format {
         LogFormat::Text => builder.compact().with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    started.map_err(|error| Failure::other(anyhow!("logging cannot be started: {error}")))
+    started.map_err(|error| Failure::other(anyhow!("logging cannot be started: {error}")))?;
+    Ok(sink)
 }
 
 fn filter(level: Option<LogLevel>, rust_log: Option<&str>) -> Result<EnvFilter, Failure> {

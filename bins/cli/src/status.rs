@@ -1,55 +1,13 @@
 //! Asks a running program how it is doing.
 
-use std::path::PathBuf;
-
-use anyhow::Context;
 use mapping_core::Side;
-use stunfwd::control::{self, ControlClient, FindError};
 
-use crate::{args::Args, config_file::Config, failure::Failure};
+use crate::{args::Args, command::print, control, failure::Failure};
 
-/// Prints the status of the program at `--control`, else of the one with `--config`, else of the only one
-/// that runs.
-pub(crate) fn status(side: Side, args: Args, json: bool) -> Result<(), Failure> {
-    let path = match args.control {
-        Some(path) => path,
-        None => find(side, &args)?,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no runtime can be started")
-        .map_err(Failure::other)?;
-    let (status, line) = runtime
-        .block_on(ControlClient::new(path).status())
-        .map_err(Failure::other)?;
+/// Prints the status of a running program.
+pub(crate) fn status(side: Side, args: &Args, json: bool) -> Result<(), Failure> {
+    let client = control::client(side, args)?;
+    let (status, line) = control::ask(client.status())?;
     let answer = if json { line } else { status.to_string() };
-    crate::command::print(format!("{answer}\n").as_bytes())
-}
-
-fn find(side: Side, args: &Args) -> Result<PathBuf, Failure> {
-    let config_file = args.config.as_deref();
-    match control::find(side.role(), config_file, args.state_dir.as_deref()) {
-        Ok(program) => Ok(program.socket),
-        Err(error @ FindError::NoneRunning { .. }) => {
-            // One that was started in another environment left its sign elsewhere; the file may still
-            // say where its socket is. A mistyped name of it is worth knowing.
-            let Some(file) = config_file else {
-                return Err(not_found(error));
-            };
-            let config = Config::load(side, file).map_err(Failure::usage)?;
-            config.control(file).ok_or_else(|| not_found(error))
-        }
-        Err(error) => Err(not_found(error)),
-    }
-}
-
-fn not_found(error: FindError) -> Failure {
-    // With several, the command line has to say which one is meant.
-    let is_usage = matches!(error, FindError::SeveralRunning { .. });
-    if is_usage {
-        Failure::usage(error)
-    } else {
-        Failure::other(error)
-    }
+    print(format!("{answer}\n").as_bytes())
 }

@@ -24,12 +24,13 @@ fn help_and_version_are_answered_on_standard_output() {
         "--log",
         "--log-format",
         "status",
+        "map",
         "check",
         "completions",
     ] {
         assert!(help.contains(word), "{word} is missing in {help}");
     }
-    for later in ["map", "netcheck", "peers", "room", "--watch"] {
+    for later in ["netcheck", "peers", "room", "--watch"] {
         assert!(!help.contains(&format!(" {later}")), "{later} is in {help}");
     }
     let (code, help, _) = run(home.path(), &["status", "--help"]);
@@ -56,6 +57,12 @@ fn bad_usage_ends_with_2() {
         &["status", "--config", "absent.yml"],
         &["completions", "cmd.exe"],
         &["completions"],
+        &["map"],
+        &["map", "dance"],
+        &["map", "add"],
+        &["map", "add", "tcp:70000:1"],
+        &["map", "add", "tcp:1:1", "tcp:2:2"],
+        &["map", "remove", "x"],
     ] {
         let (code, output, message) = run(home.path(), line);
         assert_eq!((code, output.as_str()), (2, ""), "{line:?}: {message}");
@@ -67,8 +74,7 @@ fn bad_usage_ends_with_2() {
 fn words_of_later_versions_are_refused_as_such() {
     let home = home();
     for (line, word) in [
-        (&["map", "add", "tcp:1:1"][..], "map"),
-        (&["netcheck", "--json"], "netcheck"),
+        (&["netcheck", "--json"][..], "netcheck"),
         (&["peers"], "peers"),
         (&["room"], "room"),
         (&["status", "--watch"], "--watch"),
@@ -90,7 +96,9 @@ fn completions_are_for_this_program() {
         let (code, script, _) = run(home.path(), &["completions", shell]);
         assert_eq!(code, 0);
         assert!(
-            script.contains("stunfwd-client") && script.contains("status"),
+            ["stunfwd-client", "status", "map", "add", "remove", "save"]
+                .iter()
+                .all(|word| script.contains(word)),
             "{shell}"
         );
         assert!(!script.contains("netcheck"), "{shell}");
@@ -210,14 +218,37 @@ fn a_bad_rust_log_is_a_bad_configuration() {
 }
 
 #[test]
-fn status_without_a_program_ends_with_1() {
+fn a_mapping_that_is_mistyped_is_said_as_the_grammar_says_it() {
     let home = home();
-    let (code, output, message) = run(home.path(), &["status"]);
-    assert_eq!((code, output.as_str()), (1, ""));
-    assert!(
-        message.starts_with("error: no stunfwd-client is running (looked in "),
-        "{message}"
+    let (_, _, message) = run(home.path(), &["map", "add", "udp:70000:80"]);
+    assert_eq!(
+        message,
+        "error: `udp:70000:80`: port 70000 is above 65535\n"
     );
+    let (_, _, message) = run(home.path(), &["map", "remove", "udp:70000:80"]);
+    assert_eq!(
+        message,
+        "error: `udp:70000:80`: port 70000 is above 65535 (or write the number that `map list` shows)\n"
+    );
+}
+
+#[test]
+fn commands_without_a_program_end_with_1() {
+    let home = home();
+    for line in [
+        &["status"][..],
+        &["map", "list"],
+        &["map", "add", "tcp:1:1"],
+        &["map", "remove", "0"],
+        &["map", "save"],
+    ] {
+        let (code, output, message) = run(home.path(), line);
+        assert_eq!((code, output.as_str()), (1, ""), "{line:?}");
+        assert!(
+            message.starts_with("error: no stunfwd-client is running (looked in "),
+            "{message}"
+        );
+    }
     let (code, _, message) = run(
         home.path(),
         &["status", "--json", "--control", "absent.sock"],

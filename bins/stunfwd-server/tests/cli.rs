@@ -30,6 +30,43 @@ fn the_program_knows_its_name() {
 }
 
 #[test]
+fn mappings_are_changed_at_the_client() {
+    let home = tempfile::tempdir().unwrap();
+    for line in [
+        &["map", "add", "tcp:1:1"][..],
+        &["map", "remove", "0"],
+        &["map", "save"],
+    ] {
+        let (code, _, message) = run(home.path(), line);
+        assert_eq!(code, 2);
+        assert!(
+            message.starts_with("error: mappings belong to the client: use `stunfwd-client map`"),
+            "{message}"
+        );
+    }
+    let (code, _, message) = run(home.path(), &["map", "list"]);
+    assert_eq!(code, 1);
+    assert!(message.starts_with("error: no stunfwd-server is running"));
+}
+
+#[test]
+fn check_reads_a_servers_file() {
+    let home = tempfile::tempdir().unwrap();
+    let text =
+        "roomId: 4Tn0wzXkQd7pRb2mLs9vHc6y\nsignalingUrl: http://127.0.0.1:1\nallow: [tcp:22]\n";
+    fs::write(home.path().join("config.yml"), text).unwrap();
+    let (code, output, message) = run(home.path(), &["check"]);
+    assert_eq!(
+        (code, output.as_str(), message.as_str()),
+        (
+            0,
+            "config.yml is good: a server's, signaling at http://127.0.0.1:1\n",
+            ""
+        )
+    );
+}
+
+#[test]
 fn the_configuration_is_read_as_a_servers() {
     let home = tempfile::tempdir().unwrap();
     let text = "{\"mode\": \"client\",\n \"roomId\": \"x\", \"signalingUrl\": \"http://127.0.0.1:1\",\n \"allow\": [22]}";

@@ -72,15 +72,29 @@ impl<'a> Pair<'a> {
 
     /// Starts the services and both programs on these hosts, with one configuration.
     pub fn start_on(client: &'a Host, server: &'a Host, config: &Config) -> Self {
+        Self::start_each(client, server, [config, config])
+    }
+
+    /// Starts the services and both programs on these hosts, each with a configuration of its own.
+    pub fn start_each(
+        client: &'a Host,
+        server: &'a Host,
+        [client_config, server_config]: [&Config; 2],
+    ) -> Self {
         let services = serve(server);
         let started = wait::now();
         Self {
             host: client,
-            server: Peer::start(Role::Server, server, config),
-            client: Peer::start(Role::Client, client, config),
+            server: Peer::start(Role::Server, server, server_config),
+            client: Peer::start(Role::Client, client, client_config),
             services,
             started,
         }
+    }
+
+    /// How long ago both programs were started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Asserts that a byte makes the round trip to the echo service within [`START`] of both programs' start.

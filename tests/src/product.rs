@@ -4,10 +4,15 @@
 use std::{
     fmt::Write as _,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Output},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
+};
+#[cfg(unix)]
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
 };
 
 use serde_json::Value;
@@ -138,11 +143,18 @@ impl Config {
     pub fn new(room: &str, signaling_url: &str) -> Self {
         Self {
             room: room.to_owned(),
-            signaling_url: signaling_url.to_owned(),
+            signaling_url: format!("\"{signaling_url}\""),
             mappings: Vec::new(),
             allow: Vec::new(),
             lines: Vec::new(),
         }
+    }
+
+    /// Names several signaling servers instead of one.
+    #[must_use]
+    pub fn with_signaling(mut self, urls: &[&str]) -> Self {
+        self.signaling_url = format!("[\"{}\"]", urls.join("\", \""));
+        self
     }
 
     /// Adds mappings (written for a client only).
@@ -170,7 +182,7 @@ impl Config {
 
     fn to_yaml(&self, role: Role) -> String {
         let mut yaml = format!(
-            "mode: {}\nroomId: \"{}\"\nsignalingUrl: \"{}\"\n",
+            "mode: {}\nroomId: \"{}\"\nsignalingUrl: {}\n",
             role.word(),
             self.room,
             self.signaling_url
@@ -244,6 +256,32 @@ impl<'a> Peer<'a> {
         host.spawn(artifacts::program(role.program()), &args, &[])
     }
 
+    /// Which of the two programs it is.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Its configuration file.
+    pub fn config_file(&self) -> &Path {
+        &self.config
+    }
+
+    /// Runs one of its commands against it, such as `map list`: exit status, standard output, standard error.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn command(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = self.host.command(artifacts::program(self.role.program()));
+        command.args(args).arg("--control").arg(&self.control);
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.output().expect("the program starts");
+        let text = |bytes| String::from_utf8(bytes).expect("answers are UTF-8");
+        (status.code(), text(stdout), text(stderr))
+    }
+
     /// The running process.
     pub const fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -262,6 +300,21 @@ impl<'a> Peer<'a> {
         status
             .success()
             .then(|| serde_json::from_slice(&stdout).expect("status prints JSON"))
+    }
+
+    /// Asks over the control socket as an outside program does: one line of JSON there, one back.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[cfg(unix)]
+    pub fn ask(&self, request: &Value) -> Value {
+        let socket = UnixStream::connect(&self.control).expect("the control socket is there");
+        writeln!(&socket, "{request}").expect("it takes a request");
+        let mut answer = String::new();
+        BufReader::new(&socket)
+            .read_line(&mut answer)
+            .expect("it answers");
+        serde_json::from_str(&answer).expect("an answer is JSON")
     }
 
     /// Polls the status until `condition` holds, and returns it.

@@ -101,7 +101,10 @@ const CONFINED: [(&str, &[&str]); 10] = [
     ("quinn-udp", &["tunnel", "stunfwd", "signaling"]),
     ("reqwest", &["signal-client"]),
     ("axum", &["signaling"]),
-    ("socket2", &["tunnel", "stunfwd", "signaling"]),
+    (
+        "socket2",
+        &["tunnel", "stunfwd", "signaling", "stunfwd-tests"],
+    ),
     ("if-addrs", &["stunfwd", "signaling"]),
 ];
 

@@ -1,6 +1,6 @@
 //! Traffic generators, services and NAT probes that run inside the machines of the lab.
 //!
-//! One process has one job and needs nothing but the standard library: entering a network namespace from a
+//! One process has one job and needs no runtime: entering a network namespace from a
 //! thread would need unsafe code, so `nsenter` puts a whole process there. Services print `listening` when they can be
 //! reached; clients print lines of JSON.
 #![expect(clippy::print_stdout, reason = "its output is what the tests read")]
@@ -10,11 +10,14 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use anyhow::{Context as _, bail};
 
+mod crowd;
 mod datagrams;
 mod nat;
 mod pattern;
 mod probes;
+mod scan;
 mod services;
+mod swarm;
 mod transfer;
 mod web;
 
@@ -28,9 +31,14 @@ clients:  transfer ADDR --up BYTES --down BYTES     half-close ADDR --bytes BYTE
           say ADDR TEXT                             udp-say ADDR TEXT
           read ADDR --secs S
           nat-probe IP IP PORT                      punch ADDR
-          http-get ADDR PATH";
+          http-get ADDR PATH
+many:     crowd ADDR (steps: open N, echo, exchange BYTES, close N, reset N)
+          swarm ADDR --min BYTES --max BYTES (steps: open N, echo ROUNDS, close N)
+          scan ADDR --count N --how close|reset     scan-ports IP LOW HIGH
+          scan-syn ADDR --count N";
 
 fn main() -> anyhow::Result<()> {
+    open_many_files();
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     let job = arguments.position(0)?;
     match job {
@@ -55,7 +63,23 @@ fn main() -> anyhow::Result<()> {
         "nat-probe" => nat::probe(&arguments),
         "punch" => nat::punch(&arguments),
         "http-get" => web::get(&arguments),
+        "crowd" => crowd::lead(&arguments),
+        "swarm" => swarm::lead(&arguments),
+        "scan" => scan::connect(&arguments),
+        "scan-ports" => scan::ports(&arguments),
+        "scan-syn" => scan::syn(&arguments),
         other => bail!("unknown job `{other}`\n{USAGE}"),
+    }
+}
+
+/// Crowds need more files than the 1,024 that are usual; what cannot be had shows as a refused socket.
+fn open_many_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     io::{Read, Write as _},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     thread,
 };
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
+use socket2::{Domain, Socket, Type};
 
 use crate::{pattern, transfer::Order};
 
@@ -88,8 +89,17 @@ pub(crate) fn tcp_exchange(address: &str) -> anyhow::Result<()> {
     })
 }
 
+/// Crowds arrive all at once: with the 128 that are usual, the system would drop their SYNs for a second.
+const BACKLOG: i32 = 4096;
+
 fn listen(address: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
+    let address: SocketAddr = address.parse()?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from(socket);
     println!("listening {}", listener.local_addr()?);
     Ok(listener)
 }

@@ -70,7 +70,17 @@ const ARROWS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("stunfwd-tests", &["natlab"]),
-    ("stunfwd-fuzz", &["stunwire", "tunnel", "signal-client"]),
+    (
+        "stunfwd-fuzz",
+        &[
+            "stunwire",
+            "relay",
+            "session",
+            "mapping-core",
+            "signal-client",
+            "tunnel",
+        ],
+    ),
 ];
 
 /// A foreign crate and the only packages that may know it.

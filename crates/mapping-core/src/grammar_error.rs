@@ -71,7 +71,7 @@ pub enum GrammarError {
     #[error("`{}` is neither an IP address nor a host name", shown(.0))]
     NotAHost(String),
     /// An address that nothing can be reached at.
-    #[error("{0} is not an address that can be connected to")]
+    #[error("{0} is not an address that can be connected to: write that of one machine")]
     NotATarget(IpAddr),
     /// A prefix such as `10.0.0.0/33`.
     #[error("`{}` is not a network: write for example 192.168.1.0/24", shown(.0))]
@@ -88,7 +88,8 @@ pub enum GrammarError {
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// Returns a text fit for one line of a message: control characters escaped, the end cut off.
-pub(crate) fn shown(text: &str) -> String {
+#[must_use]
+pub fn shown(text: &str) -> String {
     let mut out = String::new();
     for (count, c) in text.chars().enumerate() {
         if count == SHOWN_CHARS_MAX {

@@ -43,7 +43,7 @@ mod table;
 mod wire;
 
 pub use allow_list::{ALLOW_ENTRIES_MAX, AllowEntry, AllowList, Refusal};
-pub use grammar_error::GrammarError;
+pub use grammar_error::{GrammarError, shown};
 pub use host::{Host, HostName, HostPort};
 pub use port_mapping::{DEFAULT_BIND, PortMapping};
 pub use port_range::PortRange;

@@ -1,5 +1,7 @@
 //! The secret that both sides share, and how hard it is to guess.
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+
 use crate::Secret;
 
 /// Longest `roomId` in bytes: far above any passphrase, far below what would cost anything.
@@ -9,7 +11,12 @@ pub const ROOM_ID_BYTES_MAX: usize = 1024;
 /// each guess; a thousand cores make about 2^40 guesses in a year, and 2^60 are out of reach.
 const STRONG_BITS: u32 = 60;
 
-/// The shared secret of a room: any text, kept as it was written.
+/// The shared secret of a room: any text.
+///
+/// It is kept as it was written, but for what two people who type the same cannot see: spaces other than the
+/// ASCII one become that one, and letters are composed (NFC), as RFC 8265, section 4.2.2, has it for
+/// passwords. One system writes `ü` as one character and another as `u` with a mark. Case, leading and
+/// trailing spaces and everything else count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomId(Secret);
 
@@ -26,12 +33,12 @@ pub enum RoomIdError {
 }
 
 impl RoomId {
-    /// Takes a text as a room id. Nothing is trimmed or folded: both sides must write the same.
+    /// Takes a text as a room id. Nothing is trimmed: both sides must write the same.
     ///
     /// # Errors
     /// [`RoomIdError`] when it is empty or too long.
     pub fn new(text: impl Into<Secret>) -> Result<Self, RoomIdError> {
-        let secret = text.into();
+        let secret = normalized(&text.into());
         if secret.expose().trim().is_empty() {
             return Err(RoomIdError::Empty);
         }
@@ -90,6 +97,24 @@ impl RoomId {
     }
 }
 
+/// The text as RFC 8265's OpaqueString profile compares it.
+fn normalized(text: &Secret) -> Secret {
+    let text = text.expose();
+    let spaced: String = text.chars().map(plain_space).collect();
+    let composed = ComposingNormalizerBorrowed::new_nfc().normalize(&spaced);
+    Secret::new(composed.into_owned())
+}
+
+/// Every space separator (Unicode category Zs) is the space bar to whoever types it.
+const fn plain_space(c: char) -> char {
+    match c {
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => {
+            ' '
+        }
+        other => other,
+    }
+}
+
 /// Bits of one character drawn from the smallest usual alphabet that holds them all.
 fn alphabet_bits(characters: &[char]) -> f64 {
     let any = |test: fn(char) -> bool| characters.iter().any(|c| test(*c));
@@ -132,6 +157,14 @@ mod tests {
             "ünï",
             "🦀 room 100%",
             " padded ",
+            "100%",
+            "%2f%00",
+            "a%20b",
+            "it's \"quoted\"",
+            "12345",
+            "\\back\\slash/",
+            "👩‍👩‍👧‍👦",
+            "שלום",
         ] {
             assert_eq!(room(text).expose(), text);
         }
@@ -141,6 +174,25 @@ mod tests {
             Err(RoomIdError::TooLong(1025))
         );
         assert_eq!(format!("{:?}", room("hunter2")), "RoomId(Secret(..))");
+    }
+
+    #[test]
+    fn the_same_word_typed_on_two_systems_is_one_room() {
+        assert_eq!(room("Müller"), room("Mu\u{308}ller"));
+        assert_eq!(room("a\u{a0}b\u{3000}c"), room("a b c"));
+        for (one, other) in [
+            ("Room", "room"),
+            ("room", "room "),
+            ("room", " room"),
+            ("ü", "u"),
+            ("a  b", "a b"),
+            ("🦀", "🦞"),
+            // Composed, but not folded: what looks different stays different.
+            ("ﬁ", "fi"),
+            ("①", "1"),
+        ] {
+            assert_ne!(room(one), room(other), "{one} {other}");
+        }
     }
 
     #[test]

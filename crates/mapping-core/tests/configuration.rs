@@ -154,15 +154,15 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "mappings: tcp:1:1",
-        "config.yml:3: mappings: must be a list, not a text",
+        "config.yml:3: mappings: must be a list, not a text: begin each entry with `- ` on a line of its own",
     ),
     (
         "mappings: {tcp: 1}",
-        "config.yml:3: mappings: must be a list, not keys and values",
+        "config.yml:3: mappings: must be a list, not keys and values: begin each entry with `- ` on a line of its own",
     ),
     (
         "mappings: 8080",
-        "config.yml:3: mappings: must be a list, not a number",
+        "config.yml:3: mappings: must be a list, not a number: begin each entry with `- ` on a line of its own",
     ),
     (
         "mappings: [8080]",
@@ -206,7 +206,7 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "mappings: ['tcp:80:0.0.0.0:80']",
-        "config.yml:3: mappings[0]: `tcp:80:0.0.0.0:80`: 0.0.0.0 is not an address that can be connected to",
+        "config.yml:3: mappings[0]: `tcp:80:0.0.0.0:80`: 0.0.0.0 is not an address that can be connected to: write that of one machine",
     ),
     (
         "mappings: ['tcp:[::1:80:80']",
@@ -214,7 +214,7 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "mappings:\n- tcp:1:1\n- tcp:1:2",
-        "config.yml:5: mappings[1]: `tcp:1:2`: 127.0.0.1:1 is already taken by `tcp:1:1`",
+        "config.yml:5: mappings[1]: `tcp:1:2`: 127.0.0.1:1 is already taken by `tcp:1:1`: give one of them another local port, or leave it out",
     ),
     (
         "mappings:\n- {protocol: tcp, localPort: 0, remotePort: 1}",
@@ -262,7 +262,7 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "allow: [tcp:22]",
-        "config.yml:3: allow: belongs in the server's configuration",
+        "config.yml:3: allow: belongs in the server's configuration: leave it out here",
     ),
     (
         "relay: []",
@@ -274,7 +274,7 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "relay: [{url: 'turn:h:0', username: '', credential: [hunter2]}]",
-        "config.yml:3: relay[0].url: `turn:h:0`: port 0 cannot be used (1 to 65535): write for example turn:turn.example.org:3478?transport=udp or turns:turn.example.org:443\nconfig.yml:3: relay[0].username: is empty: write what the relay's operator gave you\nconfig.yml:3: relay[0].credential: must be a text, not a list",
+        "config.yml:3: relay[0].url: `turn:h:0`: port 0 cannot be used (1 to 65535): write for example turn:turn.example.org:3478?transport=udp or turns:turn.example.org:443\nconfig.yml:3: relay[0].username: is empty: write what the relay's operator gave you\nconfig.yml:3: relay[0].credential: must be a text, not a list: put it in quotes",
     ),
     (
         "relay: ['turn:u:hunter2@h', {url: 'turn:u:hunter2@h', username: u, credential: c}]",
@@ -290,7 +290,7 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "pin: x",
-        "config.yml:3: pin: belongs in the server's configuration",
+        "config.yml:3: pin: belongs in the server's configuration: leave it out here",
     ),
     (
         "stunServer: host",
@@ -314,11 +314,11 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "accessToken: a b",
-        "config.yml:3: accessToken: must be visible ASCII characters without spaces",
+        "config.yml:3: accessToken: must be one or more visible ASCII characters without spaces",
     ),
     (
         "accessToken: [hunter2]",
-        "config.yml:3: accessToken: must be a text, not a list",
+        "config.yml:3: accessToken: must be a text, not a list: put it in quotes",
     ),
     (
         "direct: maybe",
@@ -331,6 +331,10 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     (
         "resume: soon",
         "config.yml:3: resume: `soon`: is not a duration: write a number with its unit (ms, s, m, h, d), for example 1h or 90s",
+    ),
+    (
+        "resume: 0s",
+        "config.yml:3: resume: `0s`: is too short: at least 1s, or every change of path would reset connections",
     ),
     (
         "resume: 31d",
@@ -350,7 +354,7 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "control: ''",
-        "config.yml:3: control: must be the path of a socket",
+        "config.yml:3: control: must be the path of a socket, such as /run/stunfwd.sock",
     ),
     (
         "control: |\n  a\n\nresume: 1",
@@ -386,7 +390,7 @@ fn each_problem_of_a_server_names_line_key_value_and_what_would_be_right() {
         ),
         (
             "allow: tcp:22",
-            "config.yml:3: allow: must be a list, not a text",
+            "config.yml:3: allow: must be a list, not a text: begin each entry with `- ` on a line of its own",
         ),
         (
             "allow:",
@@ -477,11 +481,11 @@ fn a_file_that_is_no_yaml_or_json_says_where_it_breaks() {
         ("\troomId: x", "config.yml:1: is not readable as YAML: "),
         (
             "roomId: !!int hunter2",
-            "config.yml:1: is not readable as YAML: a YAML tag (`!…`) cannot be used here",
+            "config.yml:1: is not readable as YAML: a YAML tag cannot be used here: put a value that begins with `!` in quotes",
         ),
         (
             "roomId: !secret hunter2",
-            "config.yml:1: is not readable as YAML: a YAML tag (`!…`) cannot be used here",
+            "config.yml:1: is not readable as YAML: a YAML tag cannot be used here: put a value that begins with `!` in quotes",
         ),
         (
             "roomId: *nowhere",
@@ -497,7 +501,12 @@ fn a_file_that_is_no_yaml_or_json_says_where_it_breaks() {
         ),
         (
             "a: 1\n---\nb: 2",
-            "config.yml: is not readable as YAML: deserializing from YAML containing more than one document",
+            "config.yml: is not readable as YAML: it holds more than one document: keep one of them, without lines of `---`",
+        ),
+        ("---\n", "config.yml: roomId: is missing: "),
+        (
+            "roomId: #hash",
+            "config.yml:1: roomId: has no value: write it after the colon, in quotes if it begins with `#`",
         ),
         ("# nothing\n", "config.yml: roomId: is missing: "),
         ("", "config.yml: roomId: is missing: "),
@@ -540,7 +549,7 @@ fn problems_in_json_have_lines_too() {
         "config.json:4: signalingUrl: `x`: is not an http:// or https:// URL: write for example https://signal.example.org or http://192.0.2.1:8080\n\
          config.json:8: mappings[1].localPort: `70000`: port 70000 is above 65535\n\
          config.json:11: romId: is not a known key: did you mean `roomId`?\n\
-         config.json: relay: must be a list, not a number"
+         config.json: relay: must be a list, not a number: put the entries in [ ]"
     );
 }
 
@@ -593,6 +602,12 @@ fn no_message_shows_a_secret() {
         "roomId: hunter2\naccessToken: hunter2 hunter2",
         "roomid: hunter2",
         "acessToken: hunter2",
+        "signalingUrl: http://u:hunter2@h",
+        "signalingUrl: [hunter2@h, 'ftp://h/?hunter2', 'https://h#hunter2']",
+        "relay: [{url: 'turn:hunter2@h', credential: {hunter2: hunter2}}]",
+        "relay: [hunter2, 'turn:u:hunter2@h']",
+        "relay: {credential: hunter2}",
+        "relay: [{credential: [hunter2]}, {Credential: hunter2}]",
     ] {
         let error = client(text).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");

@@ -141,6 +141,12 @@ impl Settings {
         file::read(path)
     }
 
+    /// Reads the text of a file, as [`Settings::read_file`] does.
+    #[must_use]
+    pub fn parse(file: &std::path::Path, text: &str) -> Self {
+        file::parse(file, text)
+    }
+
     /// Puts `over` above this: a key that it names counts as it says, lists included.
     #[must_use]
     pub fn overlaid_with(mut self, over: Self) -> Self {

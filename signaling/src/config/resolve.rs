@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use mapping_core::{RelayUrl, RelayUrlError, Secret, config::parse_duration};
+use mapping_core::{RelayUrl, RelayUrlError, Secret, config::parse_duration, shown};
 
+use super::file::place;
 use super::{
     Config, ConfigError, LATER_KEYS, LogLevel, Problem, Setting, Source, TURN_TTL_RANGE,
     TURN_URLS_MAX,
@@ -41,7 +42,7 @@ impl Resolver<'_> {
             .iter()
             .filter(|setting| LATER_KEYS.contains(&setting.key))
         {
-            self.problem(setting, "not yet in this version");
+            self.problem(setting, "not yet in this version: leave it out");
         }
         let defaults = Config::default();
         let stun = self.stun(&defaults);
@@ -51,21 +52,25 @@ impl Resolver<'_> {
             listen: self
                 .one(
                     "listen",
-                    "must be an address and a port such as 0.0.0.0:8080",
+                    "must be an IP address and a port such as 0.0.0.0:8080",
                     parse,
                 )
                 .unwrap_or(defaults.listen),
             stun,
-            external_ip: self.one("external-ip", "must be an IP address", |text| {
-                parse(text).filter(|ip: &IpAddr| !ip.is_unspecified())
-            }),
+            external_ip: self.one(
+                "external-ip",
+                "must be the IP address at which clients reach this machine",
+                |text| parse(text).filter(|ip: &IpAddr| !ip.is_unspecified()),
+            ),
             relay: !self
-                .one("no-relay", "must be true or false", parse::<bool>)
+                .one("no-relay", "must be true or false", |text| {
+                    parse(&text.to_ascii_lowercase())
+                })
                 .unwrap_or(false),
             relay_ports: self
                 .one(
                     "relay-ports",
-                    "must be LO-HI with 1 ≤ LO ≤ HI ≤ 65535",
+                    "must be LO-HI with 1 ≤ LO ≤ HI ≤ 65535, such as 50000-50999",
                     parse_ports,
                 )
                 .unwrap_or(defaults.relay_ports),
@@ -104,7 +109,7 @@ impl Resolver<'_> {
     }
 
     fn stun(&mut self, defaults: &Config) -> Vec<SocketAddr> {
-        let wrong = "must be an address and a port such as 0.0.0.0:3478";
+        let wrong = "must be an IP address and a port such as 0.0.0.0:3478";
         let stun: Vec<SocketAddr> = self.all("stun", wrong, parse);
         let settings = self.settings;
         let Some(last) = settings.iter().rfind(|setting| setting.key == "stun") else {
@@ -113,7 +118,12 @@ impl Resolver<'_> {
         match stun.as_slice() {
             [] | [_] => {}
             [one, two] => {
-                if one.ip().is_unspecified() || two.ip().is_unspecified() || one.ip() == two.ip() {
+                if one.ip().is_unspecified() || two.ip().is_unspecified() {
+                    self.problem(
+                        last,
+                        "two addresses must be two of this machine: neither can be all of them",
+                    );
+                } else if one.ip() == two.ip() {
                     self.problem(last, "two addresses must have two different IP addresses");
                 } else if one.is_ipv4() != two.is_ipv4() || one.port() != two.port() {
                     self.problem(
@@ -161,9 +171,12 @@ impl Resolver<'_> {
         let settings = self.settings;
         for setting in settings.iter().filter(|setting| setting.key == "store") {
             if setting.value.starts_with("redis:") || setting.value.starts_with("rediss:") {
-                self.problem(setting, "not yet in this version");
+                self.problem(
+                    setting,
+                    "not yet in this version: write memory, or leave it out",
+                );
             } else if setting.value != "memory" {
-                self.problem(setting, "must be memory");
+                self.problem(setting, "must be memory, all that this version has");
             }
         }
     }
@@ -177,7 +190,10 @@ impl Resolver<'_> {
             .bytes()
             .all(|byte| (0x21..0x7f).contains(&byte));
         if setting.value.is_empty() || !printable {
-            self.unshown(setting, "must be printable ASCII without spaces");
+            self.unshown(
+                setting,
+                "must be one or more printable ASCII characters without spaces",
+            );
         }
         Some(Secret::new(setting.value.clone()))
     }
@@ -228,9 +244,12 @@ impl Resolver<'_> {
 
     fn problem(&mut self, setting: &Setting, wrong: &str) {
         let Setting { key, value, source } = setting;
+        let value = shown(value);
         let text = match source {
             Source::Flag => format!("--{key} `{value}`: {wrong}"),
-            Source::File { file, line } => format!("{file}:{line}: `{key}: {value}`: {wrong}"),
+            Source::File { file, line } => {
+                format!("{}: `{key}: {value}`: {wrong}", place(file, *line))
+            }
         };
         self.problems.push(Problem {
             line: setting.line(),
@@ -250,7 +269,7 @@ impl Setting {
     fn place(&self) -> String {
         match &self.source {
             Source::Flag => format!("--{}", self.key),
-            Source::File { file, line } => format!("{file}:{line}: `{}`", self.key),
+            Source::File { file, line } => format!("{}: `{}`", place(file, *line), self.key),
         }
     }
 }
@@ -311,21 +330,20 @@ mod tests {
         assert_eq!(found.len(), 4, "{found:#?}");
         assert!(
             found.contains(
-                &"--relay-ports `9-1`: must be LO-HI with 1 ≤ LO ≤ HI ≤ 65535".to_owned()
+                &"--relay-ports `9-1`: must be LO-HI with 1 ≤ LO ≤ HI ≤ 65535, such as 50000-50999"
+                    .to_owned()
             )
         );
     }
 
     #[test]
     fn later_options_say_that_they_are_later() {
-        for (key, value) in [
-            ("tls-cert", "x.pem"),
-            ("metrics", "127.0.0.1:9"),
-            ("store", "redis://h"),
-        ] {
+        for (key, value) in [("tls-cert", "x.pem"), ("metrics", "127.0.0.1:9")] {
             assert_eq!(
                 problems(&[(key, value)]),
-                [format!("--{key} `{value}`: not yet in this version")]
+                [format!(
+                    "--{key} `{value}`: not yet in this version: leave it out"
+                )]
             );
         }
     }
@@ -384,7 +402,7 @@ mod tests {
     fn a_wrong_secret_is_not_repeated() {
         assert_eq!(
             problems(&[("access-token", "hunter two")]),
-            ["--access-token: must be printable ASCII without spaces"]
+            ["--access-token: must be one or more printable ASCII characters without spaces"]
         );
     }
 }

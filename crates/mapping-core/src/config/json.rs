@@ -170,11 +170,31 @@ fn owned<T: DeserializeOwned>(text: &str) -> Result<T, SyntaxError> {
 
 fn syntax_error(error: &serde_json::Error) -> SyntaxError {
     let line = Some(error.line()).filter(|line| *line > 0);
+    let text = error.to_string();
+    let hint = HINTS.iter().find(|(part, _)| text.contains(part));
     SyntaxError {
         line,
-        message: error.to_string(),
+        message: hint.map_or_else(|| text.clone(), |(_, hint)| format!("{text}: {hint}")),
     }
 }
+
+/// What a person can do about what serde_json says, by a part of its words.
+const HINTS: [(&str, &str); 5] = [
+    (
+        "key must be a string",
+        "write keys in double quotes, no comma after the last entry, and no comments",
+    ),
+    ("trailing comma", "leave it out"),
+    ("expected `,` or", "separate entries by commas"),
+    (
+        "EOF while parsing",
+        "close every quotation mark and bracket",
+    ),
+    (
+        "expected value",
+        "put texts in double quotes; a file in YAML must not be named .json",
+    ),
+];
 
 /// Leaves out the line: it would be counted from the start of the part.
 fn without_line(error: &serde_json::Error) -> SyntaxError {

@@ -3,15 +3,18 @@
 use crate::Side;
 
 /// A key of the configuration file.
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    /// `None`: both sides.
-    pub(super) side: Option<Side>,
-    pub(super) available: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// Whose file it belongs in; `None` is both.
+    pub side: Option<Side>,
+    /// Whether this version knows what to do with it.
+    pub available: bool,
 }
 
 /// Every key of the interface, those of later versions included, so that they are told from typing errors.
-pub(super) const KEYS: &[Key] = &[
+pub const KEYS: &[Key] = &[
     both("mode"),
     both("roomId"),
     both("signalingUrl"),

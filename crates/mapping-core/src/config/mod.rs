@@ -1,11 +1,14 @@
 //! The configuration file: from text to types, with everything that is wrong said at once.
 //!
 //! [`ClientConfig::parse`] and [`ServerConfig::parse`] take the text of a YAML or JSON file (by its
-//! extension) and its name for messages; nothing here reads files or the environment. Three layers: a tree
+//! extension) and its name for messages; nothing here reads files or the environment. [`decode`] makes that
+//! text of bytes, and [`flat_entries`] serves a program with other keys. Three layers: a tree
 //! of values (`tree`), the keys and their values picked out of it (`reader`), the types below (`resolve`).
 //! Lines in messages are the parsers' own positions (`yaml_position`, `json`); where they tell none, the
 //! message has none.
 
+mod decode;
+mod flat;
 mod json;
 mod keys;
 mod problem;
@@ -20,6 +23,9 @@ use std::{
     time::Duration,
 };
 
+pub use decode::decode;
+pub use flat::{FlatEntry, FlatValue, flat_entries};
+pub use keys::{KEYS, Key};
 pub use problem::{ConfigError, Problem};
 pub use tree::FILE_BYTES_MAX;
 pub use values::duration as parse_duration;
@@ -32,6 +38,16 @@ pub const RESUME_DEFAULT: Duration = Duration::from_secs(3600);
 
 /// Longest `resume`: flows and their buffers are kept that long.
 pub const RESUME_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// Shortest `resume`: changing from one path to another takes some hundred milliseconds.
+pub const RESUME_MIN: Duration = Duration::from_secs(1);
+
+/// Longest path of a control socket: `sockaddr_un` has 104 bytes on the BSDs and macOS, the final zero
+/// included, and 108 on Linux; a file should work on all of them.
+pub const CONTROL_PATH_BYTES_MAX: usize = 103;
+
+/// Longest folder of a control socket, which is born in a folder of its own beside its place.
+pub const CONTROL_FOLDER_BYTES_MAX: usize = CONTROL_PATH_BYTES_MAX - "/.12345678/s".len();
 
 /// Flows per peer unless the file says otherwise.
 pub const CONNECTIONS_DEFAULT: u32 = 4096;

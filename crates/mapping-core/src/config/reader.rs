@@ -13,6 +13,9 @@ use crate::Side;
 /// Problems beyond this are not listed: each costs a pass over the file, and nobody reads so many.
 const PROBLEMS_MAX: usize = 100;
 
+/// Keys that cannot be left out.
+const REQUIRED: [&str; 2] = ["roomId", "signalingUrl"];
+
 /// A parsed file.
 pub(super) struct Document<'a> {
     file: &'a Path,
@@ -23,7 +26,7 @@ pub(super) struct Document<'a> {
 
 impl<'a> Document<'a> {
     /// Parses a file whose root must be keys and values.
-    pub(super) fn parse(file: &'a Path, text: &'a str) -> Result<Self, ConfigError> {
+    pub(super) fn parse(file: &'a Path, text: &'a str, example: &str) -> Result<Self, ConfigError> {
         if text.len() > FILE_BYTES_MAX {
             let message = format!(
                 "is {} bytes long, at most {FILE_BYTES_MAX} are read",
@@ -49,9 +52,15 @@ impl<'a> Document<'a> {
                 )
             }],
         })?;
+        // Such as a file that is only `---`.
+        let root = if matches!(root, Node::Null) {
+            Node::Map(Vec::new())
+        } else {
+            root
+        };
         if !matches!(root, Node::Map(_)) {
             let message = format!(
-                "must hold keys and values such as `roomId: …`, not {}",
+                "must hold keys and values such as `{example}`, not {}",
                 root.kind()
             );
             return Err(ConfigError::of_file(file, message));
@@ -64,14 +73,24 @@ impl<'a> Document<'a> {
         })
     }
 
-    fn line_of(&self, path: &[usize]) -> Option<usize> {
+    /// Says how a list is written.
+    const fn list_hint(&self) -> &'static str {
+        match self.format {
+            Format::Yaml => "begin each entry with `- ` on a line of its own",
+            Format::Json => "put the entries in [ ]",
+        }
+    }
+
+    /// Returns the line of the key or list item that `path` leads to, counted from 1.
+    pub(super) fn line_of(&self, path: &[usize]) -> Option<usize> {
         match self.format {
             Format::Yaml => yaml_position::line_of(self.text, path),
             Format::Json => json::line_of(self.text, path),
         }
     }
 
-    fn written(&self, path: &[usize]) -> Option<String> {
+    /// Returns a YAML scalar as it was written.
+    pub(super) fn written(&self, path: &[usize]) -> Option<String> {
         match self.format {
             Format::Yaml => yaml_position::written(self.text, path),
             // In JSON the tree has numbers as they were written.
@@ -154,7 +173,12 @@ impl<'a> Reader<'a> {
     /// Returns the items of what must be a list.
     pub(super) fn items(&mut self, field: &Field<'a>) -> Vec<Field<'a>> {
         let Node::List(items) = field.node else {
-            self.wrong_kind(field, "a list");
+            if matches!(field.node, Node::Null) {
+                self.wrong_kind(field, "a list");
+            } else {
+                let (kind, hint) = (field.node.kind(), self.document.list_hint());
+                self.fault(field, format!("must be a list, not {kind}: {hint}"));
+            }
             return Vec::new();
         };
         let item = |(index, node)| Field {
@@ -209,7 +233,28 @@ impl<'a> Reader<'a> {
                     .written(&field.path)
                     .unwrap_or_else(|| value.to_string()),
             ),
-            Node::Null | Node::List(_) | Node::Map(_) => {
+            // A secret may be any text, one that begins with a bracket, too.
+            Node::List(_) | Node::Map(_) if field.secret => {
+                let kind = field.node.kind();
+                self.fault(
+                    field,
+                    format!("must be a text, not {kind}: put it in quotes"),
+                );
+                None
+            }
+            Node::List(_) | Node::Map(_) => {
+                self.wrong_kind(field, "a text");
+                None
+            }
+            // An object's keys are all needed.
+            Node::Null if REQUIRED.contains(&&*field.name) || field.name.contains('.') => {
+                self.fault(
+                    field,
+                    "has no value: write it after the colon, in quotes if it begins with `#`",
+                );
+                None
+            }
+            Node::Null => {
                 self.wrong_kind(field, "a text");
                 None
             }
@@ -313,7 +358,10 @@ impl<'a> Reader<'a> {
                 "`mappings` belongs in the client's configuration: it is ignored here".to_owned(),
             );
         } else {
-            self.fault(field, format!("belongs in the {owner}'s configuration"));
+            self.fault(
+                field,
+                format!("belongs in the {owner}'s configuration: leave it out here"),
+            );
         }
     }
 

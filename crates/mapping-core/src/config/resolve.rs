@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
-    ADDRESSES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, ClientConfig, CommonConfig, ConfigError,
-    DirectPolicy, RELAY_CREDENTIAL_BYTES_MAX, RELAY_USERNAME_BYTES_MAX, RESUME_DEFAULT, RESUME_MAX,
+    ADDRESSES_MAX, CONNECTIONS_DEFAULT, CONNECTIONS_MAX, CONTROL_FOLDER_BYTES_MAX,
+    CONTROL_PATH_BYTES_MAX, ClientConfig, CommonConfig, ConfigError, DirectPolicy,
+    RELAY_CREDENTIAL_BYTES_MAX, RELAY_USERNAME_BYTES_MAX, RESUME_DEFAULT, RESUME_MAX, RESUME_MIN,
     RelayConfig, ServerConfig,
     keys::{MAPPING_KEYS, RELAY_KEYS},
     reader::{Document, Field, Reader},
@@ -16,14 +17,17 @@ use super::{
 };
 use crate::{
     ALLOW_ENTRIES_MAX, AllowList, GrammarError, HostPort, MappingTable, PortMapping, PortRange,
-    Protocol, RelayUrl, RelayUrlError, RoomId, Secret, Side,
+    Protocol, RelayUrl, RelayUrlError, RoomId, Secret, Side, TableError,
 };
+
+/// A line for whoever wrote no keys.
+const EXAMPLE: &str = "roomId: …";
 
 /// Resolves the client's file.
 pub(super) fn client(file: &Path, text: &str) -> Result<ClientConfig, ConfigError> {
-    let document = Document::parse(file, text)?;
+    let document = Document::parse(file, text, EXAMPLE)?;
     let mut reader = Reader::new(&document, Side::Ingress);
-    let common = common(&mut reader, Side::Ingress);
+    let common = common(&mut reader, file, Side::Ingress);
     let mappings = mappings(&mut reader);
     if mappings.is_empty() {
         reader
@@ -36,9 +40,9 @@ pub(super) fn client(file: &Path, text: &str) -> Result<ClientConfig, ConfigErro
 
 /// Resolves the server's file.
 pub(super) fn server(file: &Path, text: &str) -> Result<ServerConfig, ConfigError> {
-    let document = Document::parse(file, text)?;
+    let document = Document::parse(file, text, EXAMPLE)?;
     let mut reader = Reader::new(&document, Side::Egress);
-    let common = common(&mut reader, Side::Egress);
+    let common = common(&mut reader, file, Side::Egress);
     let allow = allow(&mut reader);
     let common = finish(reader, file, common)?;
     Ok(ServerConfig { common, allow })
@@ -56,7 +60,7 @@ fn finish(
 }
 
 /// Reads what both sides have; `None` when a required key is missing or wrong, which was reported.
-fn common(reader: &mut Reader<'_>, side: Side) -> Option<CommonConfig> {
+fn common(reader: &mut Reader<'_>, file: &Path, side: Side) -> Option<CommonConfig> {
     mode(reader, side);
     let room = room(reader);
     let signaling_urls = signaling_urls(reader);
@@ -66,6 +70,10 @@ fn common(reader: &mut Reader<'_>, side: Side) -> Option<CommonConfig> {
     let stun_servers = stun_servers(reader);
     let relays = relays(reader);
     let direct = direct(reader);
+    if direct == Some(DirectPolicy::Required) && !relays.is_empty() {
+        let warning = "`relay` is not used: `direct: require` never relays";
+        reader.warnings.push(warning.to_owned());
+    }
     let resume = reader
         .get("resume")
         .and_then(|field| reader.parsed(&field, resume));
@@ -74,7 +82,7 @@ fn common(reader: &mut Reader<'_>, side: Side) -> Option<CommonConfig> {
         .and_then(|field| reader.parsed(&field, max_connections));
     let control = reader
         .get("control")
-        .and_then(|field| reader.parsed(&field, control));
+        .and_then(|field| reader.parsed(&field, |text| control(file, text)));
     Some(CommonConfig {
         room: room?,
         signaling_urls,
@@ -109,6 +117,10 @@ fn mode(reader: &mut Reader<'_>, side: Side) {
 fn room(reader: &mut Reader<'_>) -> Option<RoomId> {
     let field = reader.required("roomId", "write the secret text that both sides share")?;
     let room = reader.parsed(&field, |text| RoomId::new(text.to_owned()))?;
+    if room.expose().trim() != room.expose() {
+        let warning = "roomId begins or ends with white space: the other side must write it too";
+        reader.warnings.push(warning.to_owned());
+    }
     reader.warnings.extend(room.weakness());
     Some(room)
 }
@@ -118,14 +130,14 @@ fn signaling_urls(reader: &mut Reader<'_>) -> Vec<String> {
     let Some(field) = reader.required("signalingUrl", what) else {
         return Vec::new();
     };
-    addresses(reader, field, values::signaling_url)
+    addresses(reader, field, values::signaling_url, values::shown_url)
 }
 
 fn stun_servers(reader: &mut Reader<'_>) -> Vec<HostPort> {
     let Some(field) = reader.get("stunServer") else {
         return Vec::new();
     };
-    addresses(reader, field, |text| text.parse())
+    addresses(reader, field, str::parse::<HostPort>, str::to_owned)
 }
 
 /// Reads the TURN servers.
@@ -214,6 +226,7 @@ fn addresses<'a, T, E: ToString>(
     reader: &mut Reader<'a>,
     field: Field<'a>,
     parse: impl Fn(&str) -> Result<T, E>,
+    shown: impl Fn(&str) -> String,
 ) -> Vec<T> {
     if let Node::List(items) = field.node
         && !(1..=ADDRESSES_MAX).contains(&items.len())
@@ -222,10 +235,17 @@ fn addresses<'a, T, E: ToString>(
         return Vec::new();
     }
     let fields = reader.one_or_more(field);
-    fields
-        .iter()
-        .filter_map(|field| reader.parsed(field, &parse))
-        .collect()
+    let mut parsed = Vec::new();
+    for field in &fields {
+        let Some(text) = reader.text(field) else {
+            continue;
+        };
+        match parse(&text) {
+            Ok(value) => parsed.push(value),
+            Err(error) => reader.bad_value(field, &shown(&text), error.to_string()),
+        }
+    }
+    parsed
 }
 
 fn entries_message(key: &str, entries: usize) -> String {
@@ -244,7 +264,7 @@ fn entries_message(key: &str, entries: usize) -> String {
 /// A token travels in an HTTP header.
 fn access_token(text: &str) -> Result<Secret, &'static str> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("must be visible ASCII characters without spaces");
+        return Err("must be one or more visible ASCII characters without spaces");
     }
     Ok(Secret::new(text.to_owned()))
 }
@@ -267,6 +287,12 @@ fn resume(text: &str) -> Result<Duration, String> {
             values::duration_text(RESUME_MAX)
         ));
     }
+    if resume < RESUME_MIN {
+        return Err(format!(
+            "is too short: at least {}, or every change of path would reset connections",
+            values::duration_text(RESUME_MIN)
+        ));
+    }
     Ok(resume)
 }
 
@@ -278,9 +304,19 @@ fn max_connections(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| format!("must be a whole number from 1 to {CONNECTIONS_MAX}"))
 }
 
-fn control(text: &str) -> Result<PathBuf, &'static str> {
+/// A relative path begins in the folder of the file.
+fn control(file: &Path, text: &str) -> Result<PathBuf, String> {
     if text.is_empty() || text.contains('\0') {
-        return Err("must be the path of a socket");
+        return Err("must be the path of a socket, such as /run/stunfwd.sock".to_owned());
+    }
+    let path = file.parent().unwrap_or_else(|| Path::new("")).join(text);
+    let folder = path.parent().map_or(0, |folder| folder.as_os_str().len());
+    let length = path.as_os_str().len();
+    if length > CONTROL_PATH_BYTES_MAX || folder > CONTROL_FOLDER_BYTES_MAX {
+        return Err(format!(
+            "is {length} bytes long with its folder: a socket's path may have {CONTROL_PATH_BYTES_MAX}, \
+             {CONTROL_FOLDER_BYTES_MAX} of them in its folder: write a shorter one"
+        ));
     }
     Ok(PathBuf::from(text))
 }
@@ -299,7 +335,7 @@ fn mappings(reader: &mut Reader<'_>) -> Vec<PortMapping> {
             continue;
         };
         if let Err(error) = draft.add(mapping) {
-            reader.bad_value(&item, &text, error.to_string());
+            reader.bad_value(&item, &text, format!("{error}{}", remedy(&error)));
         }
     }
     draft
@@ -307,6 +343,13 @@ fn mappings(reader: &mut Reader<'_>) -> Vec<PortMapping> {
         .iter()
         .map(|(_, mapping)| mapping.clone())
         .collect()
+}
+
+const fn remedy(error: &TableError) -> &'static str {
+    match error {
+        TableError::LocalTaken { .. } => ": give one of them another local port, or leave it out",
+        TableError::Full | TableError::TooManySockets(_) => "",
+    }
 }
 
 /// Reads a mapping in either form; with it the text that a message shows.

@@ -83,8 +83,8 @@ impl Budget {
     }
 }
 
-pub(super) const TOO_MANY: &str = "holds too many values";
-pub(super) const TOO_DEEP: &str = "is nested too deeply";
+pub(super) const TOO_MANY: &str = "it holds too many values";
+pub(super) const TOO_DEEP: &str = "it is nested too deeply";
 
 fn parse_yaml(text: &str) -> Result<Node, SyntaxError> {
     // libyaml calls a file of comments an unexpected end; for people it is a file in which all is missing.
@@ -104,14 +104,69 @@ fn parse_yaml(text: &str) -> Result<Node, SyntaxError> {
         })
 }
 
-/// serde_yaml quotes a value only when a tag such as `!!int` does not fit it, and then the value may be a
-/// secret.
+/// What a person can do about what libyaml says, by a part of its words.
+const YAML_HINTS: [(&str, &str); 13] = [
+    (TOO_MANY, "write fewer, and do not repeat them with `*`"),
+    (TOO_DEEP, "no value needs more than three levels"),
+    (
+        "mapping values are not allowed",
+        "put a value that contains `: ` in quotes, and begin the keys of a level in one column",
+    ),
+    (
+        "found character that cannot start any token",
+        "indent with spaces, not tabs, and put a value that begins with @, % or ` in quotes",
+    ),
+    (
+        "unexpected end of stream",
+        "close every quotation mark and bracket",
+    ),
+    (
+        "did not find expected ',' or",
+        "close every bracket, and separate what is in it by commas",
+    ),
+    (
+        "did not find expected key",
+        "begin the keys of a level in one column, and write a space after the colon",
+    ),
+    (
+        "did not find expected '-' indicator",
+        "begin each entry of a list with `- ` in one column",
+    ),
+    (
+        "could not find expected ':'",
+        "write a colon and a space after each key, and close every quotation mark",
+    ),
+    (
+        "unknown anchor",
+        "put a value that begins with `*` in quotes",
+    ),
+    (
+        "alphabetic or numeric character",
+        "put a value that begins with `*` or `&` in quotes",
+    ),
+    (
+        "unknown escape character",
+        "write \\\\ for a backslash in double quotes, or use single quotes",
+    ),
+    (
+        "repetition limit exceeded",
+        "write the values out instead of repeating them with `*`",
+    ),
+];
+
 fn yaml_message(text: &str) -> String {
+    // serde_yaml quotes a value only when a tag such as `!!int` does not fit it, and then the value may be a
+    // secret.
     if text.contains("invalid value") || text.contains("invalid type") {
-        "a YAML tag (`!…`) cannot be used here".to_owned()
-    } else {
-        text.to_owned()
+        return "a YAML tag cannot be used here: put a value that begins with `!` in quotes"
+            .to_owned();
     }
+    if text.contains("more than one document") {
+        return "it holds more than one document: keep one of them, without lines of `---`"
+            .to_owned();
+    }
+    let hint = YAML_HINTS.iter().find(|(part, _)| text.contains(part));
+    hint.map_or_else(|| text.to_owned(), |(_, hint)| format!("{text}: {hint}"))
 }
 
 struct NodeSeed<'b> {

@@ -13,6 +13,9 @@ const UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
 ];
 
+/// A number of years that no clock has.
+const TOO_LONG: &str = "is longer than can be counted: write a shorter time";
+
 /// Parses `25s`, `1h30m`, `500ms`.
 ///
 /// # Errors
@@ -47,7 +50,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             .and_then(|number| number.checked_mul(*factor));
         total = part
             .and_then(|part| total.checked_add(part))
-            .ok_or_else(|| "is too long a time".to_owned())?;
+            .ok_or_else(|| TOO_LONG.to_owned())?;
         rest = &rest[digits + letters..];
     }
     Ok(Duration::from_millis(total))
@@ -62,6 +65,19 @@ pub(super) fn duration_text(duration: Duration) -> String {
         .find(|(_, factor)| millis >= *factor && millis.is_multiple_of(*factor))
         .unwrap_or(("s", 1000));
     format!("{}{unit}", millis / factor)
+}
+
+/// Returns a URL as a message may show it: passwords and keys stand before an `@` or after a `?`.
+pub(super) fn shown_url(text: &str) -> String {
+    let (start, hidden) = match text.find(['?', '#']) {
+        Some(at) => (&text[..at], "…"),
+        None => (text, ""),
+    };
+    let scheme = start.find("://").map_or(0, |at| at + 3);
+    match start.rfind('@') {
+        Some(at) if at >= scheme => format!("{}…{}{hidden}", &start[..scheme], &start[at..]),
+        _ => format!("{start}{hidden}"),
+    }
 }
 
 /// Checks the URL of a signaling server and returns it without a slash at its end.
@@ -82,6 +98,9 @@ pub(super) fn signaling_url(text: &str) -> Result<String, String> {
     };
     if rest.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(format!("contains white space: {RIGHT}"));
+    }
+    if rest.is_empty() {
+        return Err(format!("has no host: {RIGHT}"));
     }
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if authority.contains('@') {
@@ -127,12 +146,24 @@ mod tests {
         for wrong in ["", "h", "1x", "1h30", "1.5h", "-1s", "1 h", "1H", "ü"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(
-            duration("999999999999999999d"),
-            Err("is too long a time".to_owned())
-        );
+        assert_eq!(duration("999999999999999999d"), Err(TOO_LONG.to_owned()));
         for text in ["1h", "90s", "250ms", "2d", "0s"] {
             assert_eq!(duration_text(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn what_a_url_hides_is_not_shown() {
+        for (text, shown) in [
+            ("ftp://host", "ftp://host"),
+            ("http://u:p@host/x", "http://…@host/x"),
+            ("u:p@host", "…@host"),
+            ("http://host/?key=p@x", "http://host/…"),
+            ("http://host#p", "http://host…"),
+            ("p@://host", "p@://host"),
+            ("", ""),
+        ] {
+            assert_eq!(shown_url(text), shown);
         }
     }
 

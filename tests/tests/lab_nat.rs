@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stunfwd_tests::{
-    lab::{self, Home, Host, Lab, Nat, nat, topology},
+    lab::{self, Carrier, Home, Host, Lab, Nat, ruleset, topology},
     process::Process,
     tool, wait,
 };
@@ -95,6 +95,14 @@ fn a_full_cone_lets_everybody_in() {
 }
 
 #[test]
+fn a_full_cone_with_random_ports_keeps_one_port_for_every_destination() {
+    lab::test(|| {
+        let (_lab, report) = assert_behaviour(Nat::FullConeRandom, EI, EI);
+        assert!(!keeps_ports(&report), "{report}");
+    });
+}
+
+#[test]
 fn an_address_restricted_cone_lets_known_addresses_in() {
     lab::test(|| {
         assert_behaviour(Nat::AddressRestricted, EI, AD);
@@ -144,7 +152,7 @@ fn a_sequential_symmetric_nat_takes_the_next_port_for_every_destination() {
         let (_lab, report) = assert_behaviour(Nat::SymmetricSequential, APD, APD);
         let ports: Vec<u16> = seen(&report).into_iter().map(|(_, port)| port).collect();
         let first = ports[0];
-        assert!(first >= nat::SEQUENTIAL_FIRST, "{report}");
+        assert!(first >= ruleset::SEQUENTIAL_FIRST, "{report}");
         assert_eq!(ports, [first, first + 1, first + 2, first + 3], "{report}");
     });
 }
@@ -294,10 +302,15 @@ fn a_capture_holds_what_went_over_the_wire() {
 
 /// Whether a plain simultaneous punch opens a path between `a` and `b`: DESIGN §5 without prediction and birthday.
 fn punches(a: Home, b: Home) -> bool {
-    let lab = Lab::new(a, b);
-    let _observer = observer(&lab);
+    punches_in(&Lab::new(a, b), Duration::ZERO)
+}
+
+/// The same in a lab that stands; home A begins later than home B.
+fn punches_in(lab: &Lab, later: Duration) -> bool {
+    let _observer = observer(lab);
     let server = format!("{}:{}", topology::PUBLIC_ONE, OBSERVER[2]);
-    let mut punchers = [lab.a(), lab.b()].map(|host| tool::start(host, &["punch", &server]));
+    let [mut first, mut second] =
+        [lab.b(), lab.a()].map(|host| tool::start(host, &["punch", &server]));
     let reflexive = |process: &Process| {
         wait::until_some(Duration::from_secs(3), "a reflexive address", || {
             tool::reports(process)
@@ -305,16 +318,63 @@ fn punches(a: Home, b: Home) -> bool {
                 .map(|report| report["reflexive"].clone())
         })
     };
-    let addresses = [reflexive(&punchers[1]), reflexive(&punchers[0])];
-    for (puncher, address) in punchers.iter_mut().zip(&addresses) {
-        puncher.write_line(address.as_str().unwrap_or("none"));
-    }
-    let ends = punchers.map(|mut puncher| {
+    let addresses = [reflexive(&first), reflexive(&second)]
+        .map(|address| address.as_str().unwrap_or("none").to_owned());
+    first.write_line(&addresses[1]);
+    wait::answer_within(later, || None::<()>);
+    second.write_line(&addresses[0]);
+    let ends = [first, second].map(|mut puncher| {
         let report = tool::finish(&mut puncher, Duration::from_secs(5));
         report["direct"].as_bool().unwrap()
     });
     assert_eq!(ends[0], ends[1], "both ends agree whether there is a path");
     ends[0]
+}
+
+#[test]
+fn customers_of_one_carrier_reach_each_other_where_it_turns_their_packets_round() {
+    lab::test(|| {
+        let home = Home::behind(Nat::PortRestricted);
+        for nat in [Nat::FullConeRandom, Nat::PortRestricted] {
+            for hairpin in [true, false] {
+                let lab = Lab::behind_one_carrier(home, home, Carrier { nat, hairpin });
+                assert_eq!(punches_in(&lab, Duration::ZERO), hairpin, "{nat:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn customers_of_one_carrier_are_seen_at_its_address() {
+    lab::test(|| {
+        let home = Home::behind(Nat::PortRestricted);
+        let carrier = Carrier {
+            nat: Nat::FullConeRandom,
+            hairpin: true,
+        };
+        let lab = Lab::behind_one_carrier(home, home, carrier);
+        let _observer = observer(&lab);
+        let outside = lab.shared_carrier().unwrap().address().to_string();
+        for host in [lab.a(), lab.b()] {
+            let report = probe(host);
+            assert_eq!(seen(&report)[0].0, outside, "{report}");
+            assert_eq!(report["filtering"], APD, "the home's router filters");
+        }
+        assert_ne!(lab.router_a().address(), lab.router_b().address());
+    });
+}
+
+#[test]
+fn a_packet_that_comes_too_early_clashes_only_on_a_router_without_a_wan_firewall() {
+    lab::test(|| {
+        let home = Home::behind(Nat::PortRestricted);
+        let early = Duration::from_millis(300);
+        assert!(punches_in(&Lab::new(home, home), early));
+        assert!(!punches_in(
+            &Lab::new(home.without_wan_firewall(), home),
+            early
+        ));
+    });
 }
 
 #[test]

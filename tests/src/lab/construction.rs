@@ -13,7 +13,9 @@ use tempfile::TempDir;
 
 use super::{
     host::Host,
-    topology::{Home, HomeHosts, Lab, PUBLIC_GATEWAY, PUBLIC_ONE, PUBLIC_TWO, Plan, at},
+    nat::Nat,
+    ruleset::Router,
+    topology::{Carrier, Home, HomeHosts, Lab, PUBLIC_GATEWAY, PUBLIC_ONE, PUBLIC_TWO, Plan, at},
 };
 use crate::process::Place;
 
@@ -80,7 +82,12 @@ impl<'a> Construction<'a> {
         self.ip(machine, &format!("link set {name} up"));
     }
 
-    pub(super) fn build(mut self, a: Home, b: Home, folder: TempDir) -> Lab {
+    pub(super) fn build(
+        mut self,
+        homes: [Home; 2],
+        shared: Option<Carrier>,
+        folder: TempDir,
+    ) -> Lab {
         let inet = self.machine("inet", PUBLIC_GATEWAY);
         self.routes(inet);
         let public = self.machine("pub", PUBLIC_ONE);
@@ -89,9 +96,12 @@ impl<'a> Construction<'a> {
         self.interface(public, "eth0", PUBLIC_ONE, 24);
         self.ip(public, &format!("addr add {PUBLIC_TWO}/24 dev eth0"));
         self.ip(public, &format!("route add default via {PUBLIC_GATEWAY}"));
+        let [a, b] =
+            [0, 1].map(|side: u8| Plan::new(homes[usize::from(side)], side, shared.is_some()));
+        let shared = shared.map(|carrier| self.shared_carrier(inet, &a, carrier));
         let homes = [
-            self.home(inet, &Plan::new(a, 0), ["home-a", "a", "a2", "ra", "ca"]),
-            self.home(inet, &Plan::new(b, 1), ["home-b", "b", "b2", "rb", "cb"]),
+            self.home(inet, shared, &a, ["home-a", "a", "a2", "ra", "ca"]),
+            self.home(inet, shared, &b, ["home-b", "b", "b2", "rb", "cb"]),
         ];
         self.realise();
 
@@ -114,43 +124,41 @@ impl<'a> Construction<'a> {
                 carrier: home.carrier.map(&mut take),
                 hosts: home.hosts.map(&mut take),
             }),
+            shared_carrier: shared.map(&mut take),
             names,
             folder: Some(folder),
         }
     }
 
-    fn home(&mut self, inet: usize, plan: &Plan, names: [&str; 5]) -> HomeIndexes {
-        let [inet_port, first, second, router_name, carrier_name] = names;
-        let router = self.machine(router_name, plan.router_wan());
-        self.routes(router);
-        self.machines[router].nft = plan.home.nat.ruleset(plan.router_wan());
-        if let Some(idle) = plan.home.udp_timeout {
-            let secs = idle.as_secs();
-            self.machines[router].sysctl.push_str(&format!(
-                "echo {secs} > /proc/sys/net/netfilter/nf_conntrack_udp_timeout\n\
-                 echo {secs} > /proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream\n"
-            ));
-        }
-
-        let inet_side = at(plan.outside, 1);
+    fn home(
+        &mut self,
+        inet: usize,
+        shared: Option<usize>,
+        plan: &Plan,
+        names: [&str; 5],
+    ) -> HomeIndexes {
+        let [port, first, second, router_name, carrier_name] = names;
+        let router = self.router(router_name, plan);
         let carrier = plan.home.carrier.map(|nat| {
-            let carrier = self.machine(carrier_name, plan.edge());
-            self.routes(carrier);
-            self.machines[carrier].nft = nat.ruleset(plan.edge());
+            let carrier = self.carrier(carrier_name, plan, nat, false);
             self.cable((router, "wan"), (carrier, "lan"));
-            let gateway = at(plan.carrier_net, 1);
-            self.interface(carrier, "lan", gateway, 24);
-            self.interface(router, "wan", plan.router_wan(), 24);
-            self.ip(router, &format!("route add default via {gateway}"));
-            self.ip(carrier, &plan.route_to_lan());
+            self.interface(carrier, "lan", at(plan.carrier_net, 1), 24);
             carrier
         });
-        let edge = carrier.unwrap_or(router);
-        self.cable((edge, "wan"), (inet, inet_port));
-        self.interface(inet, inet_port, inet_side, 25);
-        self.interface(edge, "wan", plan.edge(), 25);
-        self.ip(edge, &format!("route add default via {inet_side}"));
-        if carrier.is_none() {
+        match shared {
+            Some(carrier) => {
+                self.cable((router, "wan"), (carrier, port));
+                self.ip(carrier, &format!("link set {port} master lan"));
+                self.ip(carrier, &format!("link set {port} up"));
+            }
+            None => self.join_internet(inet, port, carrier.unwrap_or(router), plan),
+        }
+        if let Some(carrier) = carrier.or(shared) {
+            self.interface(router, "wan", plan.router_wan(), 24);
+            let gateway = at(plan.carrier_net, 1);
+            self.ip(router, &format!("route add default via {gateway}"));
+            self.ip(carrier, &plan.route_to_lan());
+        } else {
             self.ip(inet, &plan.route_to_lan());
         }
 
@@ -173,6 +181,60 @@ impl<'a> Construction<'a> {
             carrier,
             hosts,
         }
+    }
+
+    /// The home's own router.
+    fn router(&mut self, name: &str, plan: &Plan) -> usize {
+        let router = self.machine(name, plan.router_wan());
+        self.routes(router);
+        let rules = Router {
+            nat: plan.home.nat,
+            hairpin: false,
+            wan_firewall: plan.home.wan_firewall,
+            external: plan.router_wan(),
+        };
+        self.machines[router].nft = rules.ruleset();
+        if let Some(idle) = plan.home.udp_timeout {
+            let secs = idle.as_secs();
+            self.machines[router].sysctl.push_str(&format!(
+                "echo {secs} > /proc/sys/net/netfilter/nf_conntrack_udp_timeout\n\
+                 echo {secs} > /proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream\n"
+            ));
+        }
+        router
+    }
+
+    /// A carrier's router.
+    fn carrier(&mut self, name: &str, plan: &Plan, nat: Nat, hairpin: bool) -> usize {
+        let carrier = self.machine(name, plan.edge());
+        self.routes(carrier);
+        let rules = Router {
+            nat,
+            hairpin,
+            wan_firewall: true,
+            external: plan.edge(),
+        };
+        self.machines[carrier].nft = rules.ruleset();
+        carrier
+    }
+
+    /// A carrier's router with a network that both homes join.
+    fn shared_carrier(&mut self, inet: usize, plan: &Plan, carrier: Carrier) -> usize {
+        let Carrier { nat, hairpin } = carrier;
+        let carrier = self.carrier("c", plan, nat, hairpin);
+        self.ip(carrier, "link add lan type bridge");
+        self.interface(carrier, "lan", at(plan.carrier_net, 1), 24);
+        self.join_internet(inet, "homes", carrier, plan);
+        carrier
+    }
+
+    /// Joins what is outermost of a home to the internet.
+    fn join_internet(&mut self, inet: usize, port: &str, edge: usize, plan: &Plan) {
+        let gateway = at(plan.outside, 1);
+        self.cable((edge, "wan"), (inet, port));
+        self.interface(inet, port, gateway, 25);
+        self.interface(edge, "wan", plan.edge(), 25);
+        self.ip(edge, &format!("route add default via {gateway}"));
     }
 
     /// Makes a machine forward packets.

@@ -7,17 +7,20 @@
 //!                                │
 //!                               pub   203.0.113.10, 203.0.113.11
 //! ```
+//!
+//! Both homes may also lie behind one carrier's NAT: `ra` and `rb` are joined to it, and it to `inet`.
 
 use std::{
     fmt::Write as _,
     io::Write as _,
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
+use natlab::Behavior;
 use tempfile::TempDir;
 
 use super::{construction::Construction, host::Host, nat::Nat, world};
@@ -38,6 +41,16 @@ pub struct Home {
     pub(super) carrier: Option<Nat>,
     pub(super) subnet: Option<u8>,
     pub(super) udp_timeout: Option<Duration>,
+    pub(super) wan_firewall: bool,
+}
+
+/// A carrier's NAT that several homes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carrier {
+    /// What it does.
+    pub nat: Nat,
+    /// Whether its customers reach each other by their outside addresses (RFC 6888, REQ-1).
+    pub hairpin: bool,
 }
 
 impl Home {
@@ -48,7 +61,16 @@ impl Home {
             carrier: None,
             subnet: None,
             udp_timeout: None,
+            wan_firewall: true,
         }
+    }
+
+    /// Gives the home a router that takes packets nobody asked for instead of dropping them, as a plain Linux machine with
+    /// masquerading does: its connection tracking then has an entry that the same flow outbound collides with.
+    #[must_use]
+    pub const fn without_wan_firewall(mut self) -> Self {
+        self.wan_firewall = false;
+        self
     }
 
     /// Puts a carrier's NAT in front of the home; between the two lies 100.64.0.0/10.
@@ -72,14 +94,42 @@ impl Home {
         self.udp_timeout = Some(idle);
         self
     }
+
+    /// What its router does.
+    pub const fn nat(&self) -> Nat {
+        self.nat
+    }
+
+    /// What the carrier in front of it does, if it has one.
+    pub const fn carrier(&self) -> Option<Nat> {
+        self.carrier
+    }
+
+    /// Whether its router drops what nobody asked for.
+    pub const fn has_wan_firewall(&self) -> bool {
+        self.wan_firewall
+    }
+
+    /// What the internet sees of it, in the words of the oracle: the worse of router and carrier.
+    pub fn behavior(&self) -> Behavior {
+        let mut router = self.nat.behavior();
+        if !self.wan_firewall {
+            router = router.without_wan_firewall();
+        }
+        self.carrier
+            .map_or(router, |carrier| router.behind(&carrier.behavior()))
+    }
 }
 
 /// The addresses of one home, worked out from its description.
 pub(super) struct Plan {
     pub(super) home: Home,
+    pub(super) has_carrier: bool,
     /// Prefix of the network between `inet` and the home: `inet` is .1, the home's edge .2.
     pub(super) outside: [u8; 3],
     pub(super) carrier_net: [u8; 3],
+    /// Last octet of the router in its carrier's network.
+    pub(super) carrier_host: u8,
     pub(super) lan_prefix: [u8; 3],
     pub(super) lan_len: u8,
     /// Last octets of the router and the two hosts.
@@ -92,19 +142,23 @@ pub(super) fn at([a, b, c]: [u8; 3], d: u8) -> Ipv4Addr {
 }
 
 impl Plan {
-    pub(super) fn new(home: Home, side: u8) -> Self {
-        let outside = if side == 0 {
+    /// A home of its own, or one that shares its carrier with the other one.
+    pub(super) fn new(home: Home, side: u8, shared: bool) -> Self {
+        let outside = if side == 0 || shared {
             [198, 51, 100]
         } else {
             [192, 0, 2]
         };
+        let has_carrier = shared || home.carrier.is_some();
         // Without any translation on the way the hosts themselves are public: the upper half of the outside network.
-        let public = home.nat.is_routed() && home.carrier.is_none();
+        let public = home.nat.is_routed() && !has_carrier;
         let subnet = home.subnet.unwrap_or(side + 1);
         Self {
             home,
             outside,
-            carrier_net: [100, 64, side],
+            has_carrier,
+            carrier_net: [100, 64, if shared { 0 } else { side }],
+            carrier_host: if shared { 2 + side } else { 2 },
             lan_prefix: if public { outside } else { [192, 168, subnet] },
             lan_len: if public { 25 } else { 24 },
             lan_router: if public { 129 } else { 1 },
@@ -121,8 +175,8 @@ impl Plan {
     }
 
     pub(super) fn router_wan(&self) -> Ipv4Addr {
-        if self.home.carrier.is_some() {
-            at(self.carrier_net, 2)
+        if self.has_carrier {
+            at(self.carrier_net, self.carrier_host)
         } else {
             self.edge()
         }
@@ -156,6 +210,7 @@ pub struct Lab {
     pub(super) inet: Host,
     pub(super) public: Host,
     pub(super) homes: [HomeHosts; 2],
+    pub(super) shared_carrier: Option<Host>,
     pub(super) names: Vec<String>,
     pub(super) folder: Option<TempDir>,
 }
@@ -176,6 +231,22 @@ impl Lab {
     /// # Panics
     /// Outside [`super::test`], and when the kernel refuses any part of it, with what it said.
     pub fn new(a: Home, b: Home) -> Self {
+        Self::build(a, b, None)
+    }
+
+    /// Builds a lab whose two homes are customers of one carrier; they have no other one.
+    ///
+    /// # Panics
+    /// As [`Lab::new`], and when a home has a carrier of its own.
+    pub fn behind_one_carrier(a: Home, b: Home, carrier: Carrier) -> Self {
+        assert!(
+            a.carrier.is_none() && b.carrier.is_none(),
+            "a home has one carrier"
+        );
+        Self::build(a, b, Some(carrier))
+    }
+
+    fn build(a: Home, b: Home, shared: Option<Carrier>) -> Self {
         assert!(world::is_inside(), "a lab is built inside lab::test");
         let folder = tempfile::Builder::new().prefix("stunfwd-lab-").tempdir();
         let folder = folder.expect("a temporary folder can be made");
@@ -184,7 +255,7 @@ impl Lab {
             std::process::id(),
             BUILT.fetch_add(1, Ordering::Relaxed)
         );
-        Construction::new(&prefix, folder.path().to_owned()).build(a, b, folder)
+        Construction::new(&prefix, folder.path().to_owned()).build([a, b], shared, folder)
     }
 
     /// The router in the middle.
@@ -235,6 +306,22 @@ impl Lab {
     /// The carrier's NAT in front of home B, if it has one.
     pub const fn carrier_b(&self) -> Option<&Host> {
         self.homes[1].carrier.as_ref()
+    }
+
+    /// The carrier's NAT that both homes are behind, if they share one.
+    pub const fn shared_carrier(&self) -> Option<&Host> {
+        self.shared_carrier.as_ref()
+    }
+
+    /// Keeps the folder of logs, captures and configurations when the lab is taken down, and returns it.
+    ///
+    /// # Panics
+    /// Never: the folder lives as long as the lab.
+    pub fn keep(&mut self) -> PathBuf {
+        let folder = self.folder.as_mut();
+        let folder = folder.expect("the folder lives as long as the lab");
+        folder.disable_cleanup(true);
+        folder.path().to_owned()
     }
 
     /// The folder of logs, captures and configurations; removed at the end, kept and named when the test fails.

@@ -8,10 +8,10 @@
 use std::{
     env, fs,
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, ExitCode, Output},
 };
 
-/// Set in the inner run: the file that the test writes when its body has returned.
+/// Set in the inner run: the file that the test writes when its body has returned; empty for a program.
 const WITNESS: &str = "STUNFWD_LAB_WITNESS";
 
 /// What a world needs beyond the namespaces: a place for `ip netns` names that nobody else sees.
@@ -56,6 +56,25 @@ pub fn test(body: impl FnOnce()) {
     }
     let way = find_way().unwrap_or_else(|tried| panic!("{}", explanation(&tried)));
     run_again(way);
+}
+
+/// Runs a program's `body` in a private world, with the program's own arguments, and returns its exit code.
+///
+/// # Panics
+/// As [`test()`].
+pub fn program(body: impl FnOnce() -> ExitCode) -> ExitCode {
+    if is_inside() {
+        return body();
+    }
+    let way = find_way().unwrap_or_else(|tried| panic!("{}", explanation(&tried)));
+    let status = enter(way)
+        .arg(env::current_exe().expect("a program knows its own executable"))
+        .args(env::args_os().skip(1))
+        .env(WITNESS, "")
+        .status()
+        .expect("unshare starts");
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// Whether this process already is inside a world made by [`test()`] (or says so by the same variable).
@@ -133,7 +152,7 @@ fn find_way() -> Result<&'static [&'static str], Vec<String>> {
 
 fn explanation(tried: &[String]) -> String {
     format!(
-        "THE KERNEL LAB CANNOT RUN HERE, so this test has proven nothing.\n\
+        "THE KERNEL LAB CANNOT RUN HERE, so nothing was proven.\n\
          It needs root or unprivileged user namespaces, and the packages iproute2, nftables and util-linux.\n\
          Tried:\n  {}",
         tried.join("\n  ")

@@ -87,18 +87,57 @@ pub(crate) fn check(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends one datagram and prints the answer, or null after `--secs`.
+/// Sends one datagram and prints the answer, or null after `--secs`. With `--again-ms` it is sent again so often until an
+/// answer comes: what is sent before there is a way is lost, as UDP is.
 pub(crate) fn say(arguments: &Arguments) -> anyhow::Result<()> {
-    let secs: f64 = arguments.option("secs", 1.0)?;
+    let patience = Duration::from_secs_f64(arguments.option("secs", 1.0)?);
+    let again = arguments.option("again-ms", 0)?;
+    let wait = match again {
+        0 => patience,
+        again => Duration::from_millis(again),
+    };
+    let text = arguments.position(2)?.as_bytes();
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(arguments.position(1)?)?;
-    socket.send(arguments.position(2)?.as_bytes())?;
-    socket.set_read_timeout(Some(Duration::from_secs_f64(secs)))?;
     let mut buffer = vec![0; LARGEST_BYTES];
-    let answer = socket.recv(&mut buffer).ok();
+    let deadline = Instant::now() + patience;
+    let mut answer = None;
+    while answer.is_none() && Instant::now() < deadline {
+        // It may be refused for as long as nobody listens; who waits for one answer only is told.
+        let sent = socket.send(text);
+        if again == 0 {
+            sent?;
+        }
+        let due = deadline.min(Instant::now() + wait);
+        answer = receive_by(&socket, due, &mut buffer)?;
+    }
     let answer = answer.map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
     println!("{}", json!({ "answer": answer }));
     Ok(())
+}
+
+/// Waits for a datagram and returns its length. A refusal by the other end's kernel counts as silence.
+fn receive_by(
+    socket: &UdpSocket,
+    due: Instant,
+    buffer: &mut [u8],
+) -> anyhow::Result<Option<usize>> {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.recv(buffer) {
+            Ok(length) => return Ok(Some(length)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionRefused
+                ) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -116,20 +155,10 @@ impl Tally {
         datagram: &impl Fn(u64) -> Vec<u8>,
     ) -> anyhow::Result<()> {
         let mut buffer = vec![0; LARGEST_BYTES];
-        loop {
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            socket.set_read_timeout(Some(left))?;
-            match socket.recv(&mut buffer) {
-                Ok(length) => self.count(&buffer[..length], datagram),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-                Err(error) => return Err(error.into()),
-            }
+        while let Some(length) = receive_by(socket, due, &mut buffer)? {
+            self.count(&buffer[..length], datagram);
         }
+        Ok(())
     }
 
     fn count(&mut self, bytes: &[u8], datagram: &impl Fn(u64) -> Vec<u8>) {

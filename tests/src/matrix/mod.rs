@@ -1,0 +1,16 @@
+//! The matrix of NATs in the kernel lab: every kind in front of the client against every kind in front of the server, and
+//! the cases that one NAT alone does not show.
+//!
+//! A [`Scenario`] says what lies in front of both ends and what is possible there (the oracle is `natlab`'s), [`draw`]
+//! picks pairs by a seed so that every kind occurs on both sides, [`trial::run`] starts the real programs in one
+//! scenario and measures, [`truth`] knows what a program ought to say of its NAT, and [`table`] writes what was measured
+//! for people.
+
+pub mod draw;
+pub mod scenario;
+pub mod table;
+pub mod trial;
+pub mod truth;
+
+pub use scenario::Scenario;
+pub use trial::Row;

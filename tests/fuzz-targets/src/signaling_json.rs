@@ -96,7 +96,11 @@ fn check_names(bytes: &[u8]) {
 fn check_events(bytes: &[u8]) {
     let (cuts, bytes) = split_cuts(bytes);
     let whole = read(bytes, &[]);
-    assert_eq!(read(bytes, cuts), whole);
+    let pieced = read(bytes, cuts);
+    assert_eq!(pieced.1, whole.1);
+    // A piece that ends in an error brings no events, and whoever reads gives the stream up: smaller pieces bring more.
+    assert!(pieced.0.starts_with(&whole.0));
+    assert!(whole.1.is_some() || pieced.0.len() == whole.0.len());
     for event in &whole.0 {
         assert!(!event.event.contains(['\n', '\r']) && !event.data.contains('\r'));
         if let Ok(state) = serde_json::from_str::<SlotState>(&event.data) {

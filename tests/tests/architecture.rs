@@ -84,7 +84,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 ];
 
 /// A foreign crate and the only packages that may know it.
-const CONFINED: [(&str, &[&str]); 10] = [
+const CONFINED: [(&str, &[&str]); 13] = [
     (
         "tokio",
         &[
@@ -110,6 +110,9 @@ const CONFINED: [(&str, &[&str]); 10] = [
     ("quinn-proto", &["tunnel"]),
     ("quinn-udp", &["tunnel", "stunfwd", "signaling"]),
     ("reqwest", &["signal-client"]),
+    ("rustyline", &["stunfwd-cli"]),
+    ("notify", &["stunfwd-cli"]),
+    ("nix", &["stunfwd-cli", "stunfwd-tests"]),
     ("axum", &["signaling"]),
     (
         "socket2",

@@ -57,7 +57,6 @@ fn bad_usage_ends_with_2() {
         &["status", "--config", "absent.yml"],
         &["completions", "cmd.exe"],
         &["completions"],
-        &["map"],
         &["map", "dance"],
         &["map", "add"],
         &["map", "add", "tcp:70000:1"],
@@ -121,9 +120,9 @@ fn a_missing_configuration_is_named_with_what_to_do() {
     );
     let (code, _, message) = run(home.path(), &["--config", "."]);
     assert_eq!(code, 2);
-    assert!(
-        message.starts_with("error: .: cannot be read: "),
-        "{message}"
+    assert_eq!(
+        message,
+        "error: .: is a directory: name the file in it with --config FILE\n"
     );
     fs::write(home.path().join("latin1.yml"), b"roomId: \xfcn\xef").unwrap();
     let (code, _, message) = run(home.path(), &["--config", "latin1.yml"]);
@@ -131,7 +130,7 @@ fn a_missing_configuration_is_named_with_what_to_do() {
         (code, message.as_str()),
         (
             2,
-            "error: latin1.yml: is not text in UTF-8: save it in that encoding\n"
+            "error: latin1.yml:1: is not text in UTF-8: save the file in that encoding\n"
         )
     );
 }
@@ -215,6 +214,16 @@ fn a_bad_rust_log_is_a_bad_configuration() {
         message.starts_with("error: RUST_LOG: `stunfwd=loud`"),
         "{message}"
     );
+}
+
+#[test]
+fn map_alone_shows_what_it_can_do() {
+    let home = home();
+    let (code, output, message) = run(home.path(), &["map"]);
+    assert_eq!((code, output.as_str()), (2, ""));
+    for word in ["list", "add", "remove", "save"] {
+        assert!(message.contains(&format!("  {word}")), "{message}");
+    }
 }
 
 #[test]

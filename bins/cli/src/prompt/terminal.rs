@@ -1,6 +1,7 @@
 //! The terminal as it was found, to be left like that however the program ends.
 
 use std::{
+    env,
     io::{self, IsTerminal, Write},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -12,17 +13,26 @@ const BRACKETED_PASTE_OFF: &str = "\x1b[?2004l";
 const CLEAR_LINE: &str = "\r\x1b[K";
 
 /// A terminal, and its modes from before the line that is being edited.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Terminal {
     modes: Modes,
     is_editing: AtomicBool,
+    /// It understands commands; a simple one would show them.
+    has_commands: bool,
 }
 
 impl Terminal {
     /// Finds the terminal; `None` when input and output are not both one.
     pub(super) fn find() -> Option<Self> {
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-        is_terminal.then(Self::default)
+        // What the line editor holds to be simple: it edits nothing there.
+        let simple = ["dumb", "cons25", "emacs"];
+        let term = env::var("TERM").unwrap_or_default();
+        is_terminal.then(|| Self {
+            modes: Modes::default(),
+            is_editing: AtomicBool::new(false),
+            has_commands: !simple.iter().any(|name| term.eq_ignore_ascii_case(name)),
+        })
     }
 
     /// Says that a line is being edited from now on, or no more.
@@ -39,9 +49,14 @@ impl Terminal {
     pub(super) fn restore(&self) {
         if self.is_editing.swap(false, Ordering::SeqCst) {
             self.modes.restore();
+            let text = if self.has_commands {
+                [BRACKETED_PASTE_OFF, CLEAR_LINE].concat()
+            } else {
+                "\n".to_owned()
+            };
+            // A terminal that is gone is told nothing.
             let mut output = io::stdout();
-            let _ = output.write_all(BRACKETED_PASTE_OFF.as_bytes());
-            let _ = output.write_all(CLEAR_LINE.as_bytes());
+            let _ = output.write_all(text.as_bytes());
             let _ = output.flush();
         }
     }

@@ -42,8 +42,13 @@ impl<'a> Watched<'a> {
         pair.await_connected(PATIENCE);
         pair.client.await_kind(PATIENCE, kind);
         pair.server.await_kind(PATIENCE, kind);
-        // Everything that is allocated once is allocated now.
+        // Everything that is allocated once is allocated now, and what only the start needed is given back.
         pair.transfer(5_000_000);
+        let mut crowd = Crowd::tcp(pair.host, ECHO);
+        crowd.all("open 20", 20);
+        crowd.all("exchange 1000000", 20);
+        crowd.all("close 20", 20);
+        drop(crowd);
         let before = [quiet(&mut pair.client), quiet(&mut pair.server)];
         let memory = [memory(&mut pair.client), memory(&mut pair.server)];
         Self {

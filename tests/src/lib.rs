@@ -26,6 +26,7 @@
 
 pub mod artifacts;
 pub mod bed;
+pub mod coturn;
 pub mod crowd;
 pub mod footprint;
 pub mod lab;

@@ -22,8 +22,9 @@ const MIB: u64 = 1 << 20;
 const ROUNDS: usize = 3;
 
 /// How much more either program may hold after the last round than after the one before: what an allocator keeps of pages
-/// that one small survivor holds. The state of 2,000 flows, 6 kB each, would be half as much again.
-const SLACK_BYTES: u64 = 8 * MIB;
+/// that one small survivor holds, 7 MB at most as measured. One forgotten buffer of the smallest size for each connection of a
+/// scan, 4 KiB 10,000 times, would be three times as much.
+const SLACK_BYTES: u64 = 12 * MIB;
 
 /// A pair whose holdings are known.
 struct Watched<'a> {

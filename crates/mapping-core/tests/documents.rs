@@ -1,4 +1,5 @@
 //! The manual and the example files say what the code does.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     fs,

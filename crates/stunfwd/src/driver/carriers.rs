@@ -259,9 +259,17 @@ impl Driver {
         if entry.peers_view.is_none() {
             return;
         }
-        let why = self.node.why_relayed(peer);
         self.journal
-            .path_used(peer, entry.kind(path.view.kind), &path.view, why);
+            .path_used(peer, entry.kind(path.view.kind), &path.view);
+    }
+
+    /// Tells people why a path has stayed relayed.
+    pub(super) fn explain_relays(&mut self, at: Instant) {
+        while let Some(peer) = self.journal.take_relayed(at) {
+            if let Some(why) = self.node.why_relayed(peer) {
+                self.journal.not_direct(&why);
+            }
+        }
     }
 
     pub(super) fn on_notice(&mut self, id: CarrierId, notice: Notice) {

@@ -290,13 +290,13 @@ impl Forwarding {
     }
 
     /// Returns the texts of the mappings that are in force with a peer run.
-    pub(super) fn mapping_names(&self, instance: Option<InstanceId>) -> Vec<String> {
+    pub(super) fn mapping_names(&self, instance: Option<InstanceId>) -> BTreeSet<String> {
         match self {
             Self::Ingress {
                 ingress, wanted, ..
             } => {
                 let mut carries = ingress.snapshot().mappings;
-                carries.retain(|row| row.state == MappingState::Active);
+                carries.retain(|row| row.state != MappingState::Error);
                 wanted
                     .table()
                     .iter()

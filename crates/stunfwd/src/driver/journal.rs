@@ -17,6 +17,10 @@ use crate::clock::now;
 /// How often connections beyond the limit are reported.
 const EXCEEDED_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long a path is relayed before people are told why: most are for a moment, until the direct one is
+/// found, which takes 3 s at most.
+const RELAYED_FOR: Duration = Duration::from_secs(3);
+
 /// What was said last, so that it is said once.
 pub(super) struct Journal {
     /// Connections beyond the limit that nobody was told of yet.
@@ -27,6 +31,10 @@ pub(super) struct Journal {
     nat: Option<(NatType, Vec<SocketAddr>)>,
     relay_failures: BTreeMap<(SocketAddr, RelayTransport), String>,
     used: BTreeMap<PeerId, (PathKind, SocketAddr)>,
+    /// Since when a peer's path is relayed, until people are told why.
+    relayed: BTreeMap<PeerId, Instant>,
+    /// The mappings that people were told are in force, by peer.
+    in_force: BTreeMap<PeerId, BTreeSet<String>>,
     described: BTreeSet<PeerId>,
     carrier_failure: Option<String>,
 }
@@ -47,6 +55,8 @@ impl Journal {
             nat: None,
             relay_failures: BTreeMap::new(),
             used: BTreeMap::new(),
+            relayed: BTreeMap::new(),
+            in_force: BTreeMap::new(),
             described: BTreeSet::new(),
             carrier_failure: None,
         }
@@ -152,9 +162,12 @@ impl Journal {
     pub(super) fn forget_peer(&mut self, peer: PeerId) {
         self.described.remove(&peer);
         self.used.remove(&peer);
+        self.relayed.remove(&peer);
+        self.in_force.remove(&peer);
     }
 
     pub(super) fn peer_lost(&mut self, peer: PeerId) {
+        self.relayed.remove(&peer);
         if self.used.remove(&peer).is_some() {
             warn!(
                 "no path to the {} is left; forwarded connections wait for the next one",
@@ -163,18 +176,17 @@ impl Journal {
         }
     }
 
-    pub(super) fn path_used(
-        &mut self,
-        peer: PeerId,
-        kind: PathKind,
-        view: &PathView,
-        why_relayed: Option<String>,
-    ) {
+    pub(super) fn path_used(&mut self, peer: PeerId, kind: PathKind, view: &PathView) {
         self.carrier_failure = None;
-        let now = (kind, view.remote);
-        let before = self.used.insert(peer, now);
-        if before == Some(now) {
+        let present = (kind, view.remote);
+        let before = self.used.insert(peer, present);
+        if before == Some(present) {
             return;
+        }
+        if kind != PathKind::Relay {
+            self.relayed.remove(&peer);
+        } else if before.is_none_or(|(old, _)| old != kind) {
+            self.relayed.insert(peer, now());
         }
         let rtt = view
             .rtt
@@ -186,9 +198,19 @@ impl Journal {
             None => info!("connected to the {word} over {how}"),
             Some((old, _)) => info!("path to the {word} changed from {old} to {how}"),
         }
-        if let (PathKind::Relay, Some(why)) = (kind, why_relayed) {
-            info!("not direct: {why}");
-        }
+    }
+
+    /// Returns a peer that people are to be told about, why its path is not direct; each is returned once.
+    pub(super) fn take_relayed(&mut self, at: Instant) -> Option<PeerId> {
+        let due = |since: &Instant| at >= *since + RELAYED_FOR;
+        let (peer, _) = self.relayed.iter().find(|(_, since)| due(since))?;
+        let peer = *peer;
+        self.relayed.remove(&peer);
+        Some(peer)
+    }
+
+    pub(super) fn not_direct(&self, why: &str) {
+        info!("not direct: {why}");
     }
 
     pub(super) fn path_lost(&mut self, peer: PeerId, view: &PathView, cause: DropCause) {
@@ -267,14 +289,23 @@ impl Journal {
         self.exceeded_said = Some(at);
     }
 
-    fn table_committed(&self, version: u64, accepted: u32, refused: u32, from: &Reporter<'_>) {
+    fn table_committed(&mut self, version: u64, accepted: u32, refused: u32, from: &Reporter<'_>) {
         let over = from
             .peer
             .and_then(|peer| self.used.get(&peer))
             .map_or("the path", |(kind, _)| kind.as_str());
         info!("mapping table {version} is in force: {accepted} accepted, {refused} refused");
-        for name in from.forwarding.mapping_names(from.instance) {
+        let names = from.forwarding.mapping_names(from.instance);
+        let before = from.peer.and_then(|peer| self.in_force.remove(&peer));
+        let before = before.unwrap_or_default();
+        for name in names.difference(&before) {
             info!("mapping {name}: over {over}");
+        }
+        for name in before.difference(&names) {
+            info!("mapping {name}: no longer in force");
+        }
+        if let Some(peer) = from.peer {
+            self.in_force.insert(peer, names);
         }
     }
 }

@@ -251,9 +251,16 @@ impl Driver {
             Input::Notice { carrier, notice } => self.on_notice(carrier, notice),
             Input::CarrierClosed { carrier, reason } => self.on_carrier_closed(carrier, &reason),
             Input::Forward { instance, event } => self.on_forward_event(instance, event),
-            Input::StreamOpened { stream } => self.node.relay_stream_opened(stream, now()),
+            Input::StreamOpened { stream } => {
+                self.streams.opened(stream);
+                self.node.relay_stream_opened(stream, now());
+            }
             Input::StreamClosed { stream, reason } => {
                 debug!(%reason, "a connection to a relay ended");
+                if let Some(destination) = self.streams.failed(stream) {
+                    let (server, transport) = (destination.server, destination.transport());
+                    self.journal.relay_unavailable(server, transport, &reason);
+                }
                 self.streams.forget(stream);
                 self.node.relay_stream_closed(stream, now());
             }
@@ -301,6 +308,7 @@ impl Driver {
         self.forwarding
             .forget_expired(&self.carriers.instances(), at);
         self.settle_changes(at);
+        self.explain_relays(at);
     }
 
     /// One mutation, then drain.

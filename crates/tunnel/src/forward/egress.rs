@@ -89,6 +89,8 @@ pub(super) struct Inner {
     counters: Mutex<BTreeMap<u32, Arc<Counters>>>,
     resume: Mutex<Duration>,
     refused: AtomicU64,
+    /// The refused mappings that the shell was told of.
+    refusals_told: Mutex<BTreeSet<u32>>,
 }
 
 impl Egress {
@@ -111,6 +113,7 @@ impl Egress {
             counters: Mutex::default(),
             resume: Mutex::new(config.resume),
             refused: AtomicU64::new(0),
+            refusals_told: Mutex::default(),
             events,
             config,
         });
@@ -204,7 +207,7 @@ impl Inner {
     /// Ends the flows of mappings that are in force no more, and forgets their counters.
     fn on_committed(&self, version: u64, removed: &BTreeSet<u32>) {
         self.end_flows_of(removed);
-        let ids: Vec<u32> = lock(&self.control)
+        let ids: BTreeSet<u32> = lock(&self.control)
             .mappings()
             .iter()
             .map(|judged| judged.mapping.id.value())
@@ -219,6 +222,7 @@ impl Inner {
             (control.mappings().len() - refused, refused)
         };
         lock(&self.counters).retain(|id, _| ids.contains(id));
+        lock(&self.refusals_told).retain(|id| ids.contains(id));
         self.committed.send_replace(Some(version));
         self.events.tell(ForwardEvent::TableCommitted {
             version,
@@ -253,11 +257,14 @@ impl Inner {
             .allow
             .permits_mapping(mapping)
             .map_err(|refusal| {
-                let reason = refusal.to_string();
-                self.events.tell(ForwardEvent::MappingRefused {
-                    mapping: mapping.id.value(),
-                    reason: reason.clone(),
-                });
+                let (reason, id) = (refusal.to_string(), mapping.id.value());
+                // Each version names all mappings.
+                if lock(&self.refusals_told).insert(id) {
+                    self.events.tell(ForwardEvent::MappingRefused {
+                        mapping: id,
+                        reason: reason.clone(),
+                    });
+                }
                 RefusedMapping {
                     code: "not-allowed".to_owned(),
                     text: reason,

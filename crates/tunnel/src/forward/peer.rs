@@ -139,16 +139,18 @@ impl Peer {
 
     fn on_agreed(&self, version: u64, verdicts: &[Verdict]) {
         let text = |verdict: &Verdict| verdict.refused.as_ref().map(|refused| refused.text.clone());
+        let mut before = BTreeMap::new();
         self.agreed.send_modify(|agreed| {
             agreed.version = Some(version);
-            agreed.verdicts = verdicts.iter().map(|v| (v.id.value(), text(v))).collect();
+            let verdicts = verdicts.iter().map(|v| (v.id.value(), text(v))).collect();
+            before = std::mem::replace(&mut agreed.verdicts, verdicts);
         });
         for verdict in verdicts {
-            if let Some(reason) = text(verdict) {
-                self.events.tell(ForwardEvent::MappingRefused {
-                    mapping: verdict.id.value(),
-                    reason,
-                });
+            let mapping = verdict.id.value();
+            let known = before.get(&mapping);
+            if let Some(reason) = text(verdict).filter(|_| known.is_none_or(Option::is_none)) {
+                self.events
+                    .tell(ForwardEvent::MappingRefused { mapping, reason });
             }
         }
     }

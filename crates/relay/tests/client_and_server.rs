@@ -353,7 +353,17 @@ fn renewed_credentials_carry_an_allocation_over_the_end_of_the_old_ones() {
 
 #[test]
 fn a_relay_that_takes_every_name_for_another_user_is_spoken_to_as_the_owner() {
+    spoken_to_as_the_owner(false);
+}
+
+#[test]
+fn the_same_when_it_says_so_without_a_signature_as_coturn_does() {
+    spoken_to_as_the_owner(true);
+}
+
+fn spoken_to_as_the_owner(unsigned: bool) {
     let mut world = World::new();
+    world.wrong_user_is_unsigned = unsigned;
     // Without an id the whole name is the user, so renewed credentials are another user's.
     let user = |until: u64| {
         let name = (UNIX_START + until).to_string();

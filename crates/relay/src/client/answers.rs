@@ -198,8 +198,8 @@ impl Client {
 }
 
 /// An answer to a signed request must be signed with the same key. The errors that a relay gives before it
-/// knows the key, or must not sign (RFC 8489, section 9.2.4), are taken for what their random 96-bit
-/// transaction id says: whoever knows it stands on the path and could as well drop our packets.
+/// knows the key (coturn's 441 among them), or must not sign (RFC 8489, section 9.2.4), are taken for what their
+/// random 96-bit transaction id says: whoever knows it stands on the path and could as well drop our packets.
 fn is_believable(message: &Message<'_>, request: &Request) -> bool {
     let Some(signed) = &request.signed else {
         return true;
@@ -224,6 +224,7 @@ const fn is_given_unsigned(code: u16) -> bool {
             | ErrorCode::UNAUTHENTICATED
             | ErrorCode::UNKNOWN_ATTRIBUTE
             | ErrorCode::STALE_NONCE
+            | ErrorCode::WRONG_CREDENTIALS
             | ErrorCode::SERVER_ERROR
     )
 }

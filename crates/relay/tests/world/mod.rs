@@ -17,6 +17,7 @@ use relay::server::{
     time_limited_credentials,
 };
 use relay::{Client, ClientConfig, Event, Received, Transport};
+use stunwire::{Class, ErrorCode, Message, MessageBuilder};
 
 pub const REALM: &str = "stunfwd";
 pub const UNIX_START: u64 = 1_800_000_000;
@@ -87,6 +88,8 @@ pub struct World {
     pub delay: Duration,
     /// The server is gone: packets to it vanish.
     pub server_down: bool,
+    /// Answers 441 as coturn does: before it looks at the key, so unsigned.
+    pub wrong_user_is_unsigned: bool,
     /// Relay ports that cannot be opened, counted down.
     pub ports_refused: u32,
     /// Decides what is lost.
@@ -115,6 +118,7 @@ impl World {
             loss: 0.0,
             delay: Duration::from_millis(20),
             server_down: false,
+            wrong_user_is_unsigned: false,
             ports_refused: 0,
             rng: StdRng::from_seed([9; 32]),
             packets: BTreeMap::new(),
@@ -328,6 +332,11 @@ impl World {
     }
 
     fn send_down(&mut self, client: ClientAddr, bytes: Vec<u8>) {
+        let bytes = if self.wrong_user_is_unsigned {
+            unsigned_wrong_credentials(&bytes).unwrap_or(bytes)
+        } else {
+            bytes
+        };
         assert_frame(client.transport, &bytes);
         self.post(
             Packet::Downward(client, bytes),
@@ -358,6 +367,19 @@ impl World {
         self.packets
             .insert((self.now + self.delay, self.sequence), packet);
     }
+}
+
+/// The same answer without its signature, if it is a 441.
+fn unsigned_wrong_credentials(answer: &[u8]) -> Option<Vec<u8>> {
+    let message = Message::decode(answer).ok()?;
+    let error = message.read::<ErrorCode<'_>>().ok()?;
+    if error.code != ErrorCode::WRONG_CREDENTIALS {
+        return None;
+    }
+    let mut buffer = [0; 128];
+    let (method, id) = (message.method(), message.transaction_id());
+    let builder = MessageBuilder::new(&mut buffer, Class::ErrorResponse, method, id).ok()?;
+    Some(builder.attribute(&error).ok()?.finish().to_vec())
 }
 
 /// On a stream everything must be exactly one frame.

@@ -15,7 +15,5 @@ pub(crate) fn unix_millis() -> u64 {
     )]
     let now = std::time::SystemTime::now();
     let since = now.duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(0)
-    })
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
 }

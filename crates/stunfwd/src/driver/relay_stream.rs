@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use session::RelayStreamId;
+use session::{RelayStreamId, RelayTransport};
 use signal_client::server_tls_config;
 use stunwire::{ChannelData, is_channel_data, stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -41,6 +41,8 @@ const FRAMES_MAX: usize = 64;
 const READ_BYTES: usize = 64 * 1024;
 
 struct Handle {
+    destination: Destination,
+    is_open: bool,
     frames_tx: mpsc::Sender<Bytes>,
     cancel: CancellationToken,
 }
@@ -51,6 +53,15 @@ pub(super) struct Destination {
     pub(super) server: SocketAddr,
     /// With TLS: the name that the certificate must be for.
     pub(super) tls_name: Option<String>,
+}
+
+impl Destination {
+    pub(super) const fn transport(&self) -> RelayTransport {
+        match self.tls_name {
+            Some(_) => RelayTransport::Tls,
+            None => RelayTransport::Tcp,
+        }
+    }
 }
 
 /// The TCP and TLS connections to relays.
@@ -73,6 +84,8 @@ impl RelayStreams {
         self.handles.insert(
             stream,
             Handle {
+                destination: destination.clone(),
+                is_open: false,
                 frames_tx,
                 cancel: cancel.clone(),
             },
@@ -99,6 +112,19 @@ impl RelayStreams {
         if !matches!(sent, Some(Ok(()))) {
             trace!(?stream, "a frame for a relay was dropped");
         }
+    }
+
+    /// The connection is there.
+    pub(super) fn opened(&mut self, stream: RelayStreamId) {
+        if let Some(handle) = self.handles.get_mut(&stream) {
+            handle.is_open = true;
+        }
+    }
+
+    /// Returns where a connection was to lead that never was there.
+    pub(super) fn failed(&self, stream: RelayStreamId) -> Option<&Destination> {
+        let handle = self.handles.get(&stream)?;
+        (!handle.is_open).then_some(&handle.destination)
     }
 
     /// Ends a connection, if it still runs.

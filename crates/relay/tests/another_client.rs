@@ -81,7 +81,7 @@ impl World {
                 let _: TurnPollRet = self.parties[index].client.poll(now);
                 while let Some(transmit) = self.parties[index].client.poll_transmit(now) {
                     quiet = false;
-                    self.to_server(index, &transmit.data.to_vec());
+                    self.hand_to_server(index, &transmit.data);
                 }
                 while let Some(event) = self.parties[index].client.poll_event() {
                     let failed = matches!(
@@ -100,14 +100,14 @@ impl World {
         }
     }
 
-    fn to_server(&mut self, from: usize, bytes: &[u8]) {
+    fn hand_to_server(&mut self, from: usize, bytes: &[u8]) {
         let addr = self.parties[from].addr;
         match self.server.handle_client(addr, bytes, self.now) {
             Forward::Nothing => {}
             Forward::ToClient { client, frame } => {
                 let mut bytes = Vec::new();
                 frame.write_to(&mut bytes);
-                self.to_client(client, bytes);
+                self.hand_to_client(client, bytes);
             }
             Forward::ToPeer { peer, .. } => {
                 panic!("the two meet inside the process, not at {peer}")
@@ -116,13 +116,13 @@ impl World {
         while let Some(command) = self.server.poll_command() {
             match command {
                 Command::OpenPort { port } => self.server.handle_port_opened(port, self.now),
-                Command::Send { client, payload } => self.to_client(client, payload),
+                Command::Send { client, payload } => self.hand_to_client(client, payload),
                 Command::ClosePort { .. } => {}
             }
         }
     }
 
-    fn to_client(&mut self, client: ClientAddr, bytes: Vec<u8>) {
+    fn hand_to_client(&mut self, client: ClientAddr, bytes: Vec<u8>) {
         let now = self.their_now();
         let party = self.parties.iter_mut().find(|party| party.addr == client);
         let party = party.unwrap();
@@ -130,7 +130,9 @@ impl World {
         match party.client.recv(datagram, now) {
             TurnRecvRet::Handled => {}
             TurnRecvRet::PeerData(data) => party.received.push((data.peer, data.data().to_vec())),
-            other => panic!("our server sent what it does not understand: {other:?}"),
+            other @ (TurnRecvRet::Ignored(_) | TurnRecvRet::PeerIcmp { .. }) => {
+                panic!("our server sent what it does not understand: {other:?}")
+            }
         }
     }
 
@@ -156,7 +158,7 @@ impl World {
             .send_to(TransportType::Udp, destination, payload.to_vec(), now)
             .unwrap()
             .unwrap();
-        self.to_server(from, &built.data.build());
+        self.hand_to_server(from, &built.data.build());
         let received = self.parties[to].received.pop();
         assert_eq!(received, Some((source, payload.to_vec())));
     }

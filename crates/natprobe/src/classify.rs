@@ -23,6 +23,9 @@ pub(crate) fn classify_mapping(evidence: &Evidence) -> MappingBehavior {
     let other_port = |((a, _), (b, _)): &(&Pair, &Pair)| a.ip() == b.ip();
     let same_mapping = |((_, a), (_, b)): &(&Pair, &Pair)| a == b;
 
+    if calm(evidence).is_some() {
+        return MappingBehavior::EndpointIndependent;
+    }
     if pairs().any(|pair| other_port(&pair) && !same_mapping(&pair)) {
         return MappingBehavior::AddressAndPortDependent;
     }
@@ -37,6 +40,28 @@ pub(crate) fn classify_mapping(evidence: &Evidence) -> MappingBehavior {
         return MappingBehavior::AddressDependent;
     }
     MappingBehavior::AddressAndPortDependent
+}
+
+/// Returns the one address that all destinations of at least two machines saw, leaving out those from which the
+/// filtering test had packets sent to us: equal answers end the mapping test (RFC 5780, section 4.3).
+///
+/// What was left out may have seen another one on a router without a WAN firewall. Its connection tracking confirmed
+/// the packets that came before we wrote there, and a flow that collides with such an entry gets another port
+/// whatever the mapping is.
+fn calm(evidence: &Evidence) -> Option<SocketAddr> {
+    let test = evidence.filtering.as_ref()?;
+    let mut calm = evidence
+        .observations()
+        .filter(|(address, _)| *address != test.both_changed && *address != test.port_changed);
+    let (first, mapped) = calm.next()?;
+    let mut elsewhere = false;
+    for (address, other) in calm {
+        if other != mapped {
+            return None;
+        }
+        elsewhere |= address.ip() != first.ip();
+    }
+    elsewhere.then_some(mapped)
 }
 
 /// Judges the filtering (RFC 5780, section 4.4). Silence counts only when ordinary answers came meanwhile and
@@ -90,10 +115,13 @@ pub(crate) fn classify_hairpin(
 
 /// Judges how ports are chosen, from the ports in the order of their mappings.
 pub(crate) fn classify_ports(evidence: &Evidence, local_port: u16) -> PortAllocation {
-    let mut ports: Vec<u16> = evidence
-        .observations()
-        .map(|(_, mapped)| mapped.port())
-        .collect();
+    let mut ports: Vec<u16> = match calm(evidence) {
+        Some(mapped) => vec![mapped.port()],
+        None => evidence
+            .observations()
+            .map(|(_, mapped)| mapped.port())
+            .collect(),
+    };
     if ports.is_empty() {
         return PortAllocation::Unknown;
     }
@@ -148,6 +176,45 @@ mod tests {
         ];
         for (seen, expected) in cases {
             assert_eq!(classify_mapping(&evidence(seen)), expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_packet_of_the_filtering_test_that_came_too_early_does_not_make_a_nat_symmetric() {
+        let seen: &[(&str, u16)] = &[(P, 1), (IP, 1), (BOTH, 7000), (PORT, 900)];
+        let mut evidence = evidence(seen);
+        let ports = |evidence: &Evidence| classify_ports(evidence, 1);
+        assert_eq!(
+            classify_mapping(&evidence),
+            MappingBehavior::AddressAndPortDependent
+        );
+        assert_eq!(ports(&evidence), PortAllocation::Random);
+        evidence.filtering = Some(silent_test());
+        assert_eq!(
+            classify_mapping(&evidence),
+            MappingBehavior::EndpointIndependent
+        );
+        assert_eq!(ports(&evidence), PortAllocation::Preserving);
+    }
+
+    #[test]
+    fn a_symmetric_nat_stays_one_whatever_the_filtering_test_sent() {
+        use MappingBehavior as M;
+        let cases: [(&[(&str, u16)], M); 3] = [
+            (
+                &[(P, 1), (IP, 2), (BOTH, 3), (PORT, 4)],
+                M::AddressAndPortDependent,
+            ),
+            (
+                &[(P, 1), (IP, 2), (BOTH, 2), (PORT, 1)],
+                M::AddressDependent,
+            ),
+            (&[(P, 1), (BOTH, 1)], M::EndpointIndependent),
+        ];
+        for (seen, expected) in cases {
+            let mut evidence = evidence(seen);
+            evidence.filtering = Some(silent_test());
+            assert_eq!(classify_mapping(&evidence), expected, "{seen:?}");
         }
     }
 
@@ -253,5 +320,16 @@ mod tests {
             evidence.observe(address, SocketAddr::from(([203, 0, 113, 9], *port)));
         }
         evidence
+    }
+
+    fn silent_test() -> FilteringEvidence {
+        FilteringEvidence {
+            both_changed: BOTH.parse().unwrap(),
+            port_changed: PORT.parse().unwrap(),
+            both_answered: false,
+            port_answered: false,
+            unsupported: false,
+            silence_counts: true,
+        }
     }
 }

@@ -15,6 +15,9 @@ pub const SEQUENTIAL_FIRST: u16 = 40_000;
 /// stream, so that the maps never forget before conntrack does.
 const MAPPING_SECS: u32 = 300;
 
+/// The mark of a packet that turns round: behind the routing decision nothing else tells where it came from.
+const TURNS: u32 = 1;
+
 /// One router.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Router {
@@ -158,7 +161,9 @@ impl Router {
             let external = self.external;
             line(
                 &mut passes,
-                &format!(" iifname \"lan\" ip daddr {external} dnat ip to udp dport map @inside"),
+                &format!(
+                    " iifname \"lan\" ip daddr {external} meta mark set {TURNS} dnat ip to udp dport map @inside"
+                ),
             );
         }
         chain(
@@ -192,8 +197,8 @@ impl Router {
         translate("oifname \"wan\"", "masquerade");
         if self.hairpin {
             // What turns round comes from its outside address too.
-            let way = "iifname \"lan\" oifname \"lan\" ct status dnat";
-            translate(way, &format!("snat ip to {external}"));
+            let way = format!("oifname \"lan\" meta mark {TURNS}");
+            translate(&way, &format!("snat ip to {external}"));
         }
         chain(
             rules,

@@ -224,7 +224,7 @@ impl Publisher {
                 let text = format!("signaling does not take our description: {error}");
                 RoomEvent::Refused { place, text }
             }
-            _ => {
+            PublishError::Stale { .. } | _ => {
                 debug!("the description could not be published");
                 return patience;
             }

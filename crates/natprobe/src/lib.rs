@@ -21,6 +21,8 @@
 //! * `evidence`: what was observed; `classify`: what that means, as pure functions; `verdict`: in one report;
 //! * `behavior`, `report`, `config`: the vocabulary.
 //!
+//! Programs that only want the answer for one socket have `tokio::probe` with the feature `tokio`.
+//!
 //! ```
 //! use std::time::Instant;
 //! use natprobe::{ProbeConfig, Prober};
@@ -45,6 +47,8 @@ mod phases;
 mod probe;
 mod prober;
 mod report;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod verdict;
 
 pub use behavior::{FilteringBehavior, MappingBehavior, NatType, PortAllocation};

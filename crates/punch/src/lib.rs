@@ -18,7 +18,8 @@
 //!
 //! Layout: [`Candidate`] and [`CandidatePair`] are what is known; `checklist` says which pairs exist and
 //! whose turn it is, `seats` who makes room, `schedule` when, `check` how a check looks on the wire, `outstanding` which ones wait
-//! for an answer, `admission` which requests are served; `agent` has the verbs.
+//! for an answer, `admission` which requests are served; `agent` has the verbs. Programs with one socket and one peer have
+//! `tokio::punch` with the feature `tokio`.
 //!
 //! ```
 //! use std::time::Instant;
@@ -59,6 +60,8 @@ mod role;
 mod schedule;
 mod seats;
 mod stats;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use agent::Agent;
 pub use candidate::{Candidate, CandidateKind};

@@ -16,7 +16,7 @@
 //!    once: [`Event::Lost`], then [`Event::Allocated`] again.
 //! 4. It never gives up by itself: [`Event::Failed`] says why it waits.
 //!
-//! Modules: `client`, `server` (feature), `transport` (UDP or TCP), `address` (which role an address has).
+//! Modules: `client`, `server` (feature), `tokio` (feature: a socket whose address is on a relay), `transport` (UDP or TCP), `address` (which role an address has).
 //!
 //! ```
 //! use std::time::Instant;
@@ -40,6 +40,8 @@ mod address;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod transport;
 
 pub use address::{PeerAddr, RelayedAddr};

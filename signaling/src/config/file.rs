@@ -29,16 +29,13 @@ pub(super) fn read(path: &Path) -> Settings {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => {}
-        io::ErrorKind::IsADirectory => {
-            return "is a directory: name the file in it with --config FILE".to_owned();
-        }
-        _ => {
-            return format!(
-                "cannot be read: {error}: name a file that this user may read with --config FILE"
-            );
-        }
+    if error.kind() == io::ErrorKind::IsADirectory {
+        return "is a directory: name the file in it with --config FILE".to_owned();
+    }
+    if error.kind() != io::ErrorKind::NotFound {
+        return format!(
+            "cannot be read: {error}: name a file that this user may read with --config FILE"
+        );
     }
     let place = match std::env::current_dir() {
         Ok(directory) if path.is_relative() => format!(" in {}", directory.display()),

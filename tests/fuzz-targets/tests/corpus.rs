@@ -18,7 +18,7 @@ fn folder(target: &str) -> PathBuf {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|entry| entry.unwrap().path())
+        .map(|entry| entry.expect("it can be listed").path())
         .collect();
     files.sort();
     files
@@ -52,7 +52,8 @@ replay!(
 );
 
 fn replay(name: &str) {
-    let target = TARGETS.iter().find(|target| target.name == name).unwrap();
+    let target = TARGETS.iter().find(|target| target.name == name);
+    let target = target.expect("every name of `replay!` is a target's");
     let files = files(&folder(name));
     assert!(
         !files.is_empty() && files.len() <= FILES_MAX,
@@ -60,7 +61,7 @@ fn replay(name: &str) {
         files.len()
     );
     for file in files {
-        let bytes = std::fs::read(&file).unwrap();
+        let bytes = std::fs::read(&file).expect("it can be read");
         assert!(
             bytes.len() <= FILE_BYTES_MAX,
             "{}: {} bytes",
@@ -68,7 +69,7 @@ fn replay(name: &str) {
             bytes.len()
         );
         // Shown with a failure: the panic itself does not know the file.
-        println!("{}", file.display());
+        eprintln!("{}", file.display());
         (target.run)(&bytes);
     }
     (target.run)(b"");

@@ -138,11 +138,11 @@ fn has_what_stun_codec_refuses(message: &Message<'_>) -> bool {
         let length = attribute.value.len();
         let text = |max: usize| {
             str::from_utf8(attribute.value)
-                .is_err_or(|text| text.len() >= max && text.chars().count() >= 128)
+                .refused_or(|text| text.len() >= max && text.chars().count() >= 128)
         };
         match attribute.kind {
             AttributeType::USERNAME => {
-                str::from_utf8(attribute.value).is_err_or(|text| text.len() >= 513)
+                str::from_utf8(attribute.value).refused_or(|text| text.len() >= 513)
             }
             AttributeType::REALM | AttributeType::NONCE | AttributeType::SOFTWARE => text(128),
             AttributeType::ERROR_CODE => message
@@ -177,11 +177,11 @@ fn has_what_stun_codec_refuses(message: &Message<'_>) -> bool {
 }
 
 trait IsErrOr<T> {
-    fn is_err_or(self, wrong: impl FnOnce(T) -> bool) -> bool;
+    fn refused_or(self, wrong: impl FnOnce(T) -> bool) -> bool;
 }
 
 impl<T, E> IsErrOr<T> for Result<T, E> {
-    fn is_err_or(self, wrong: impl FnOnce(T) -> bool) -> bool {
+    fn refused_or(self, wrong: impl FnOnce(T) -> bool) -> bool {
         self.map_or(true, wrong)
     }
 }

@@ -218,7 +218,7 @@ impl World {
                 };
                 self.packet(usize::from(client) % CLIENTS, &encode(&draft, None));
             }
-            Step::FromPeer { port, peer, length } => self.from_peer(port, peer.address(), length),
+            Step::FromPeer { port, peer, length } => self.hear_peer(port, peer.address(), length),
             Step::Gone { client } => {
                 self.server
                     .handle_client_gone(self.clients[usize::from(client) % CLIENTS].addr);
@@ -293,7 +293,7 @@ impl World {
         }
     }
 
-    fn from_peer(&mut self, port: u8, peer: SocketAddr, length: u8) {
+    fn hear_peer(&mut self, port: u8, peer: SocketAddr, length: u8) {
         let Some(&port) = self
             .open
             .iter()
@@ -447,6 +447,7 @@ impl World {
 }
 
 /// Also a peer that was written by hand.
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other part names a peer")]
 fn peer_of(part: &Part, draft: &Draft) -> Option<SocketAddr> {
     match part {
         Part::Peer(place) => Some(place.address()),

@@ -77,6 +77,32 @@ fn payloads_go_by_indication_before_and_by_channel_after_the_bind() {
 }
 
 #[test]
+fn a_relay_that_only_ipv6_reaches_relays_at_ipv6() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let mut world = World::new();
+        world.join("[2001:db8:1::10]:40000", transport);
+        world.run_for_secs(1);
+        assert_eq!(world.relayed(0).ip(), addr(world::SERVER_V6).ip());
+        let (peer, relayed) = (addr("[2001:db8:2::7]:5000"), world.relayed(0));
+        world.with_client(0, |client, now| client.bind(peer, now));
+        world.run_for_secs(1);
+        world.with_client(0, |client, now| assert!(client.send(peer, b"six", now)));
+        world.peer_sends(peer, relayed, b"back");
+        // Past the first refresh.
+        world.run_for_secs(400);
+        assert_eq!(world.at_peers[0].1, peer);
+        assert_eq!(world.nodes[0].received, [(peer, b"back".to_vec())]);
+        assert_eq!(world.relayed(0), relayed);
+        let is_failed = |event: &Event| matches!(event, Event::Failed { .. });
+        assert!(
+            !world.events(0).iter().any(is_failed),
+            "{:?}",
+            world.events(0)
+        );
+    }
+}
+
+#[test]
 fn nothing_is_sent_without_an_allocation() {
     let mut world = World::new();
     world.join("192.0.2.10:40000", Transport::Udp);

@@ -293,7 +293,7 @@ impl Client {
     /// Sends a request; `challenged` counts the challenges that led to it.
     pub(super) fn ask(&mut self, question: Question, challenged: u8, now: Instant) {
         let identity = match question {
-            Question::Allocate => self.authentication.newest(),
+            Question::Allocate(_) => self.authentication.newest(),
             Question::Refresh | Question::Release | Question::Bind(..) => {
                 self.authentication.current()
             }
@@ -332,7 +332,7 @@ impl Client {
     fn allocate_after(&mut self, clearings: u8, now: Instant) {
         self.requests.retain(|_| false);
         self.phase = Phase::Allocating { clearings };
-        self.ask(Question::Allocate, 0, now);
+        self.ask(Question::Allocate(self.family), 0, now);
     }
 
     fn lose(&mut self, reason: LostReason) {
@@ -353,7 +353,7 @@ impl Client {
             Question::Refresh => self.report_silence(),
             Question::Bind(peer, _) => self.channels.set_asked(peer, false),
             Question::Release => self.on_released(now),
-            Question::Allocate => {
+            Question::Allocate(_) => {
                 self.report_silence();
                 if matches!(self.phase, Phase::Allocating { .. }) {
                     let until = now + self.backoff.after_silence(&mut self.rng);

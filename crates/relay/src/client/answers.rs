@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use stunwire::{
-    Class, ErrorCode, Lifetime, Message, Nonce, Realm, XorMappedAddress, XorRelayedAddress,
+    AddressFamily, Class, ErrorCode, Lifetime, Message, Nonce, Realm, XorMappedAddress,
+    XorRelayedAddress,
 };
 
 use super::Client;
@@ -50,7 +51,7 @@ impl Client {
 
     fn handle_success(&mut self, request: &Request, message: &Message<'_>, now: Instant) {
         match request.question {
-            Question::Allocate => self.handle_allocated(message, now),
+            Question::Allocate(_) => self.handle_allocated(message, now),
             Question::Refresh => self.handle_refreshed(message, now),
             Question::Release => self.on_released(now),
             Question::Bind(peer, _) => {
@@ -103,6 +104,7 @@ impl Client {
             }
             ErrorCode::ALLOCATION_MISMATCH => self.handle_mismatch(request.question, now),
             ErrorCode::WRONG_CREDENTIALS => self.handle_wrong_owner(request, now),
+            ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED => self.handle_missing_family(request, now),
             _ => self.handle_other_code(request.question, code, now),
         }
     }
@@ -139,7 +141,7 @@ impl Client {
     /// 437: about Allocate it means that there is one, about all else that there is none.
     fn handle_mismatch(&mut self, question: Question, now: Instant) {
         match question {
-            Question::Allocate => self.clear_strange_allocation(now),
+            Question::Allocate(_) => self.clear_strange_allocation(now),
             Question::Release => self.on_released(now),
             Question::Refresh | Question::Bind(..) => {
                 self.on_allocation_gone(LostReason::Forgotten, now);
@@ -166,10 +168,27 @@ impl Client {
         }
     }
 
+    /// 440: a relay that only IPv6 reaches has no IPv4 addresses to relay at, and those of IPv6 have to be asked
+    /// for (RFC 8656, section 7.1). Without either family there is nothing to ask for at once.
+    fn handle_missing_family(&mut self, request: &Request, now: Instant) {
+        if let Question::Allocate(refused) = request.question {
+            self.family = match refused {
+                AddressFamily::Ipv4 => AddressFamily::Ipv6,
+                AddressFamily::Ipv6 => AddressFamily::Ipv4,
+            };
+            if refused == AddressFamily::Ipv4 {
+                self.ask(Question::Allocate(self.family), request.challenged, now);
+                return;
+            }
+        }
+        let code = ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED;
+        self.handle_other_code(request.question, code, now);
+    }
+
     fn handle_other_code(&mut self, question: Question, code: u16, now: Instant) {
         match question {
             Question::Refresh => self.on_allocation_gone(LostReason::Refused(code), now),
-            Question::Allocate | Question::Release | Question::Bind(..) => {
+            Question::Allocate(_) | Question::Release | Question::Bind(..) => {
                 self.give_up(question, FailReason::Rejected(code), now);
             }
         }
@@ -178,7 +197,7 @@ impl Client {
     /// This question is not going to be answered with yes for now.
     fn give_up(&mut self, question: Question, reason: FailReason, now: Instant) {
         match question {
-            Question::Allocate | Question::Refresh => self.refuse(reason, now),
+            Question::Allocate(_) | Question::Refresh => self.refuse(reason, now),
             Question::Release => self.on_not_released(reason, now),
             Question::Bind(peer, _) => match reason {
                 FailReason::Rejected(code) => {

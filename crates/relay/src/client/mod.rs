@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use rand::{SeedableRng, rngs::StdRng};
 use sansio::{Deadline, Transactions, Transmit, earliest};
-use stunwire::{Class, Message, Method, is_channel_data};
+use stunwire::{AddressFamily, Class, Message, Method, is_channel_data};
 
 use crate::{PeerAddr, Transport};
 use allocate::Phase;
@@ -46,6 +46,8 @@ pub struct Client {
     rng: StdRng,
     authentication: Authentication,
     phase: Phase,
+    /// Which family of relayed address is asked for.
+    family: AddressFamily,
     requests: Transactions<Request>,
     channels: Channels,
     backoff: Backoff,
@@ -67,6 +69,8 @@ impl Client {
             rng: StdRng::from_seed(seed),
             authentication,
             phase: Phase::Disconnected,
+            // What peers are most likely to have; what a relay gives to those who do not ask.
+            family: AddressFamily::Ipv4,
             requests: Transactions::new(REQUESTS_MAX, "relay request"),
             channels: Channels::new(),
             backoff: Backoff::default(),

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use stunwire::{
-    ChannelNumber, Class, EncodeError, IntegrityKey, Lifetime, MessageBuilder, Method, Nonce,
-    Realm, RequestedTransport, TransactionId, Username, XorPeerAddress,
+    AddressFamily, ChannelNumber, Class, EncodeError, IntegrityKey, Lifetime, MessageBuilder,
+    Method, Nonce, Realm, RequestedAddressFamily, RequestedTransport, TransactionId, Username,
+    XorPeerAddress,
 };
 
 use super::authentication::{Challenge, Identity};
@@ -16,8 +17,8 @@ const ROOM: usize = 256;
 /// What is asked of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
-    /// A new allocation.
-    Allocate,
+    /// A new allocation of a family.
+    Allocate(AddressFamily),
     /// A longer life for the one there is.
     Refresh,
     /// The end of whatever allocation our address has.
@@ -29,7 +30,7 @@ pub(super) enum Question {
 impl Question {
     pub(super) const fn method(self) -> Method {
         match self {
-            Self::Allocate => Method::ALLOCATE,
+            Self::Allocate(_) => Method::ALLOCATE,
             Self::Refresh | Self::Release => Method::REFRESH,
             Self::Bind(..) => Method::CHANNEL_BIND,
         }
@@ -68,8 +69,13 @@ pub(super) fn encode(
     let mut buffer = vec![0; ROOM + text];
     let builder = MessageBuilder::new(&mut buffer, Class::Request, question.method(), id)?;
     let builder = match question {
-        Question::Allocate => builder
+        // IPv4 is what a relay gives without the attribute, which those before RFC 6156 do not know.
+        Question::Allocate(AddressFamily::Ipv4) => builder
             .attribute(&RequestedTransport::UDP)?
+            .attribute(&Lifetime(lifetime))?,
+        Question::Allocate(family @ AddressFamily::Ipv6) => builder
+            .attribute(&RequestedTransport::UDP)?
+            .attribute(&RequestedAddressFamily(family))?
             .attribute(&Lifetime(lifetime))?,
         Question::Refresh => builder.attribute(&Lifetime(lifetime))?,
         Question::Release => builder.attribute(&Lifetime(Duration::ZERO))?,

@@ -22,6 +22,8 @@ use stunwire::{Class, ErrorCode, Message, MessageBuilder};
 pub const REALM: &str = "stunfwd";
 pub const UNIX_START: u64 = 1_800_000_000;
 pub const SERVER: &str = "203.0.113.1:3478";
+/// Where clients with an IPv6 address reach it.
+pub const SERVER_V6: &str = "[2001:db8::1]:3478";
 
 pub fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -53,10 +55,16 @@ pub fn password(username: &str) -> String {
     data_encoding::BASE64.encode(&mac.finalize().into_bytes())
 }
 
+/// Where a client reaches the server: in its own family.
+pub fn server_addr(remote: &str) -> SocketAddr {
+    let is_v6 = addr(remote).is_ipv6();
+    addr(if is_v6 { SERVER_V6 } else { SERVER })
+}
+
 pub fn client_addr(remote: &str, transport: Transport) -> ClientAddr {
     ClientAddr {
         remote: addr(remote),
-        local: addr(SERVER),
+        local: server_addr(remote),
         transport,
     }
 }
@@ -141,7 +149,7 @@ impl World {
         credential: String,
     ) -> usize {
         let config = ClientConfig {
-            server: addr(SERVER),
+            server: server_addr(remote),
             transport,
             local: addr(remote),
             username,

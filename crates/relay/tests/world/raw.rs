@@ -161,3 +161,8 @@ pub fn unsigned(method: Method) -> Vec<u8> {
         .finish()
         .to_vec()
 }
+
+/// An attribute that is written the same in every transaction.
+pub fn any<'a, A: Attribute<'a>>(attribute: &A) -> Tlv {
+    tlv(attribute, TransactionId::new([0; 12]))
+}

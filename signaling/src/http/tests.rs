@@ -138,3 +138,69 @@ async fn whoever_asks_too_often_is_told_how_long_to_wait() {
     }
     assert_eq!(limited.unwrap().headers()["retry-after"], "1");
 }
+
+/// What `openapi.json` says, with its paths as a request of [`ROOM`] would have them.
+fn described() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../openapi.json")).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_description_for_programs_has_every_method_of_every_path_and_no_other() {
+    let api = Api::new();
+    let description = described();
+    let paths = description["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 5);
+    for (path, operations) in paths {
+        let concrete = path
+            .replace("{room}", &ROOM.to_string())
+            .replace("{slot}", "server");
+        for method in [
+            Method::GET,
+            Method::PUT,
+            Method::POST,
+            Method::DELETE,
+            Method::PATCH,
+        ] {
+            let name = method.as_str().to_ascii_lowercase();
+            let is_described = operations.get(&name).is_some();
+            let answer = api.ask(method, &concrete, Body::empty()).await;
+            let status = answer.status();
+            assert_eq!(
+                status != StatusCode::METHOD_NOT_ALLOWED,
+                is_described,
+                "{name} {path}"
+            );
+            if is_described {
+                let answers = &operations[&name]["responses"];
+                assert!(
+                    answers.get(status.as_str()).is_some(),
+                    "{name} {path}: {status}"
+                );
+                assert_ne!(status, StatusCode::NOT_FOUND, "{name} {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_description_for_programs_knows_the_codes_and_explains_every_word() {
+    let description = described();
+    let codes = &description["components"]["schemas"]["Error"]["properties"]["error"]["enum"];
+    let codes: Vec<ErrorCode> = serde_json::from_value(codes.clone()).unwrap();
+    assert!(!codes.contains(&ErrorCode::Unknown), "{codes:?}");
+    let mut values = vec![&description];
+    let mut references = 0;
+    while let Some(value) = values.pop() {
+        if let Some(reference) = value.get("$ref").and_then(|it| it.as_str()) {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(description.pointer(pointer).is_some(), "{reference}");
+            references += 1;
+        }
+        match value {
+            serde_json::Value::Object(members) => values.extend(members.values()),
+            serde_json::Value::Array(elements) => values.extend(elements),
+            _ => {}
+        }
+    }
+    assert!(references > 30);
+}

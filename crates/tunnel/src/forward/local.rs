@@ -86,7 +86,7 @@ async fn read(flow: Arc<SharedFlow>, socket: Arc<TcpStream>, meter: Arc<Meter>) 
                     meter.count_out(length);
                     turn += length;
                     size = next_size(size, length, space);
-                    let bytes = buffer.split().freeze();
+                    let bytes = take(&mut buffer);
                     flow.with(|flow, _| flow.write(bytes));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -96,6 +96,18 @@ async fn read(flow: Arc<SharedFlow>, socket: Arc<TcpStream>, meter: Arc<Meter>) 
         if turn >= TURN_BYTES {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Takes what was read. It is kept until the peer has it, and what lies in the buffer keeps all of the buffer:
+/// what fills less than half of it is copied.
+fn take(buffer: &mut BytesMut) -> Bytes {
+    if buffer.len() < buffer.capacity() / 2 {
+        let bytes = Bytes::copy_from_slice(buffer);
+        buffer.clear();
+        bytes
+    } else {
+        buffer.split().freeze()
     }
 }
 
@@ -221,4 +233,24 @@ fn fail(flow: &SharedFlow, socket: &TcpStream, error: &io::Error) {
     tracing::debug!(%error, "local connection ended");
     reset_on_drop(socket);
     flow.with(|flow, now| flow.reset(ResetCode::Application, now));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_small_read_is_not_the_whole_buffer() {
+        let mut buffer = BytesMut::with_capacity(BUFFER_MAX);
+        let place = buffer.as_ptr();
+        buffer.extend_from_slice(b"keystroke");
+        let small = take(&mut buffer);
+        assert_eq!(small, b"keystroke"[..]);
+        assert_ne!(small.as_ptr(), place);
+        // The buffer is whole again for the next read.
+        assert_eq!((buffer.len(), buffer.capacity()), (0, BUFFER_MAX));
+        buffer.extend_from_slice(&[7; BUFFER_MAX / 2]);
+        let large = take(&mut buffer);
+        assert_eq!((large.len(), large.as_ptr()), (BUFFER_MAX / 2, place));
+    }
 }

@@ -1,5 +1,6 @@
 //! Where a mapping leads: the service's addresses, and the connection to one of them.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -150,22 +151,25 @@ async fn connect_or_reset(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-/// Makes one socket for each address to which the system has a route, in the same order.
-pub(super) async fn connect_udp(addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>, Refusal> {
-    let mut sockets = Vec::new();
-    let mut first = None;
+/// Makes one socket for each address to which the system has a route, in the same order: the first, and the
+/// others.
+pub(super) async fn connect_udp(
+    addresses: &[SocketAddr],
+) -> Result<(UdpSocket, VecDeque<UdpSocket>), Refusal> {
+    let mut sockets = VecDeque::new();
+    let mut refusal = None;
     for address in addresses {
         match connect_udp_to(*address).await {
-            Ok(socket) => sockets.push(socket),
+            Ok(socket) => sockets.push_back(socket),
             Err(error) => {
-                first.get_or_insert_with(|| Refusal::from_io(address, &error));
+                refusal.get_or_insert_with(|| Refusal::from_io(address, &error));
             }
         }
     }
-    if sockets.is_empty() {
-        return Err(first.unwrap_or_else(|| Refusal::new(RefuseCode::NotResolved, "no address")));
+    match sockets.pop_front() {
+        Some(first) => Ok((first, sockets)),
+        None => Err(refusal.unwrap_or_else(|| Refusal::new(RefuseCode::NotResolved, "no address"))),
     }
-    Ok(sockets)
 }
 
 async fn connect_udp_to(address: SocketAddr) -> io::Result<UdpSocket> {

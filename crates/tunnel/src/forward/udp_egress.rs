@@ -1,8 +1,8 @@
 //! UDP at the egress: datagrams to services, and their answers back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use mapping_core::Protocol;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::admission;
@@ -37,44 +38,55 @@ pub(super) struct UdpServices {
 
 #[derive(Debug)]
 struct Service {
-    /// One for each address at which the service may be, in the order in which they are tried.
-    sockets: Vec<UdpSocket>,
-    /// Which of them is in use.
-    chosen: AtomicUsize,
-    /// The last payload, until anything was answered: it is sent again when nobody listens there.
-    unanswered: Mutex<Option<Bytes>>,
-    answered: AtomicBool,
+    sockets: Mutex<Sockets>,
+    /// Wakes whoever reads the socket that was in use.
+    moved: Notify,
     meter: Meter,
     closed: CancellationToken,
 }
 
+/// A socket for each address at which the service may be, until one has answered.
+#[derive(Debug)]
+struct Sockets {
+    used: Arc<UdpSocket>,
+    /// What is tried when nobody listens at the address of the one in use, in that order.
+    others: VecDeque<UdpSocket>,
+    /// The last payload, while there are others: it is sent again through the next.
+    unanswered: Option<Bytes>,
+}
+
 impl Service {
-    fn socket(&self) -> &UdpSocket {
-        &self.sockets[self.chosen.load(Ordering::Relaxed)]
+    fn socket(&self) -> Arc<UdpSocket> {
+        Arc::clone(&lock(&self.sockets).used)
     }
 
     fn send(&self, payload: &Bytes) -> io::Result<usize> {
-        if !self.answered.load(Ordering::Relaxed) && self.sockets.len() > 1 {
-            *lock(&self.unanswered) = Some(payload.clone());
+        let mut sockets = lock(&self.sockets);
+        if !sockets.others.is_empty() {
+            sockets.unanswered = Some(payload.clone());
         }
-        self.socket().try_send(payload)
+        sockets.used.try_send(payload)
     }
 
     /// Nobody listens at the present address: goes on to the next one, unless this one has ever answered.
     fn refused(&self) {
-        let next = self.chosen.load(Ordering::Relaxed) + 1;
-        if self.answered.load(Ordering::Relaxed) || next >= self.sockets.len() {
+        let mut sockets = lock(&self.sockets);
+        let Some(next) = sockets.others.pop_front() else {
             return;
+        };
+        sockets.used = Arc::new(next);
+        if let Some(payload) = sockets.unanswered.take() {
+            let _ = sockets.used.try_send(&payload);
         }
-        self.chosen.store(next, Ordering::Relaxed);
-        if let Some(payload) = lock(&self.unanswered).take() {
-            let _ = self.socket().try_send(&payload);
-        }
+        self.moved.notify_one();
     }
 
+    /// The service is here: a socket elsewhere would be a file for nothing.
     fn note_answer(&self) {
-        if !self.answered.swap(true, Ordering::Relaxed) {
-            *lock(&self.unanswered) = None;
+        let mut sockets = lock(&self.sockets);
+        if !sockets.others.is_empty() {
+            sockets.others = VecDeque::new();
+            sockets.unanswered = None;
         }
     }
 }
@@ -180,10 +192,8 @@ async fn serve(inner: Arc<Inner>, flow: FlowId, request: OpenRequest) {
     };
     let meter = Meter::new(inner.counters_of(request.mapping), Arc::clone(&inner.udp));
     let service = Arc::new(Service {
-        sockets,
-        chosen: AtomicUsize::new(0),
-        unanswered: Mutex::new(None),
-        answered: AtomicBool::new(false),
+        sockets: Mutex::new(sockets),
+        moved: Notify::new(),
         meter,
         closed: inner.gone.child_token(),
     });
@@ -210,14 +220,18 @@ async fn serve(inner: Arc<Inner>, flow: FlowId, request: OpenRequest) {
 
 /// Makes a socket for each address at which the service may be: which of them has it is not known before
 /// it answers, or the system says that nobody listens there.
-async fn connect(inner: &Inner, request: &OpenRequest) -> Result<Vec<UdpSocket>, Refusal> {
+async fn connect(inner: &Inner, request: &OpenRequest) -> Result<Sockets, Refusal> {
     let addresses = admission::admit(inner, request, Protocol::Udp).await?;
-    let sockets = dial::connect_udp(&addresses).await?;
-    for socket in &sockets {
+    let (first, others) = dial::connect_udp(&addresses).await?;
+    for socket in std::iter::once(&first).chain(&others) {
         // Until the reactor has seen it, a new socket says that it would block, and the first packet is lost.
         let _ = socket.writable().await;
     }
-    Ok(sockets)
+    Ok(Sockets {
+        used: Arc::new(first),
+        others,
+        unanswered: None,
+    })
 }
 
 /// Reads the service until the socket fails.
@@ -225,9 +239,13 @@ async fn pass_on(inner: &Inner, flow: FlowId, service: &Service) -> io::Error {
     let mut buffer = Vec::new();
     loop {
         let socket = service.socket();
-        match socket.ready(Interest::READABLE | Interest::ERROR).await {
+        let ready = tokio::select! {
+            () = service.moved.notified() => continue,
+            ready = socket.ready(Interest::READABLE | Interest::ERROR) => ready,
+        };
+        match ready {
             Ok(ready) if ready.is_error() => {
-                take_passing_error(socket, service);
+                take_passing_error(&socket, service);
                 if !ready.is_readable() {
                     continue;
                 }

@@ -102,3 +102,24 @@ async fn a_service_on_the_ipv6_loopback_alone_is_found_by_the_first_packet() {
     assert_eq!(&answer[..length], b"first");
     assert_eq!(udp_ask(&socket, b"second").await, b"second");
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn once_a_service_has_answered_its_flow_has_one_socket() {
+    let service = udp_echo_service().await;
+    let mut world = World::new().await;
+    // The mapping names no host: 127.0.0.1 answers, and ::1 was prepared for.
+    let local = world.map_udp(service).await;
+    world.connect().await;
+    world
+        .until(|world| world.ingress.committed_version().is_some())
+        .await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(local).await.unwrap();
+    let open_files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open_files();
+    udp_ask(&socket, b"first").await;
+    assert_eq!(world.egress.snapshot().udp_flows, 1);
+    assert_eq!(open_files(), before + 1);
+    assert_eq!(udp_ask(&socket, b"second").await, b"second");
+}

@@ -52,6 +52,8 @@ pub(super) fn spawn(inner: &Arc<Inner>, port: Arc<Port>, protocol: Protocol) {
     tokio::spawn(async move {
         let closed = port.closed.clone();
         tokio::select! {
+            // Closed comes first: a packet that is read after that would begin a flow that nobody ends.
+            biased;
             () = closed.cancelled() => {}
             () = keep_open(&task.0, &port, protocol) => {}
         }

@@ -184,3 +184,39 @@ async fn a_connection_to_a_mapping_that_is_not_agreed_on_yet_waits() {
     world.connect().await;
     assert_eq!(early.await.unwrap(), b"early");
 }
+
+#[tokio::test]
+async fn a_packet_that_meets_the_end_of_its_udp_mapping_begins_no_flow() {
+    const MAPPINGS: usize = 16;
+    let service = udp_echo_service().await;
+    let mut world = World::new().await;
+    let mut locals = Vec::new();
+    let mut draft = world.table.draft();
+    for _ in 0..MAPPINGS {
+        let local = free_address().await;
+        locals.push(local);
+        draft.add(rule("udp", local, service.port())).unwrap();
+    }
+    world.table = draft.finish();
+    world.ingress.set_table(&world.table);
+    world.until_listening(MAPPINGS).await;
+    world.connect().await;
+    world.until_committed().await;
+
+    let application = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for local in locals {
+        application.send_to(b"late", local).unwrap();
+    }
+    // The ports have seen that there is something to read, and have not read it.
+    tokio::task::yield_now().await;
+    let mut draft = world.table.draft();
+    for (id, _) in world.table.iter() {
+        draft.remove(id).unwrap();
+    }
+    world.table = draft.finish();
+    world.ingress.set_table(&world.table);
+    world
+        .until(|world| world.ingress.snapshot().closing_ports == 0)
+        .await;
+    assert_eq!(world.ingress.snapshot().udp_flows, 0);
+}

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::carrier::CarrierId;
 
 /// How many events wait; the shell only logs them.
 const EVENTS_MAX: usize = 256;
 
-/// The receiving end; events that do not fit are dropped, since snapshots hold the truth.
+/// The receiving end; events that do not fit are dropped, since snapshots hold the truth. The exception is
+/// [`ForwardEvent::ControlFailed`], which waits.
 pub type ForwardEvents = mpsc::Receiver<ForwardEvent>;
 
 /// Something a person might want to know.
@@ -97,12 +99,44 @@ impl EventSink {
     }
 
     pub(super) fn tell(&self, event: ForwardEvent) {
-        if self.events_tx.try_send(event).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        match self.events_tx.try_send(event) {
+            // No snapshot holds this one, and without it nobody starts over. It comes once in a peer's life.
+            Err(TrySendError::Full(event @ ForwardEvent::ControlFailed { .. })) => {
+                let events_tx = self.events_tx.clone();
+                tokio::spawn(async move { events_tx.send(event).await });
+            }
+            Err(_) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(()) => {}
         }
     }
 
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn that_the_conversation_broke_is_told_however_much_else_there_was_to_tell() {
+        let (sink, mut events) = EventSink::new();
+        for _ in 0..2 * EVENTS_MAX {
+            sink.tell(ForwardEvent::NoCarrier);
+        }
+        let reason = "why".to_owned();
+        sink.tell(ForwardEvent::ControlFailed { reason });
+        assert_eq!(sink.dropped(), EVENTS_MAX as u64);
+        for _ in 0..EVENTS_MAX {
+            assert_eq!(events.recv().await, Some(ForwardEvent::NoCarrier));
+        }
+        let last = events.recv().await;
+        assert!(
+            matches!(last, Some(ForwardEvent::ControlFailed { .. })),
+            "{last:?}"
+        );
     }
 }

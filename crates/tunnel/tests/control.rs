@@ -53,6 +53,23 @@ fn one_refused_mapping_does_not_hold_back_the_others() {
 }
 
 #[test]
+fn an_ingress_that_proposes_without_reading_the_answers_is_cut_off() {
+    let mut egress = ControlEgress::new();
+    let broken = (1..=100).find_map(|version| {
+        let proposal = Proposal {
+            version,
+            mappings: vec![mapping(0, "tcp:8080:22")],
+        };
+        let handled = egress.handle_frame(Frame::Propose(proposal), |_| Ok(()));
+        handled.err()
+    });
+    let frame = "PROPOSE";
+    assert_eq!(broken, Some(ControlError::OutOfTurn { frame }));
+    let waiting = std::iter::from_fn(|| egress.poll_frame()).count();
+    assert!(waiting <= 16, "{waiting}");
+}
+
+#[test]
 fn while_one_version_is_under_way_the_latest_of_the_others_waits() {
     let mut pair = Pair::default();
     for version in 1..=4 {

@@ -11,6 +11,9 @@ use super::frame::{Answer, Frame, Proposal, RefusedMapping, Verdict, Version};
 /// A flow that names a version not yet in force waits this long for its COMMIT: flow 0 may be waiting for
 /// a carrier while the flow already has one.
 pub const VERSION_WAIT: Duration = Duration::from_secs(5);
+/// How many answers may wait for the ingress to read them: it proposes one version at a time, and waits for two
+/// words about each. One that goes on without reading would have them pile up.
+const FRAMES_MAX: usize = 8;
 /// A table has at most this many mappings: a range is one.
 const MAPPINGS_MAX: usize = 1024;
 
@@ -96,6 +99,9 @@ impl ControlEgress {
         judge: impl Fn(&WireMapping) -> Result<(), RefusedMapping>,
     ) -> Result<(), ControlError> {
         let Proposal { version, mappings } = proposal;
+        if self.frames.len() >= FRAMES_MAX {
+            return Err(ControlError::OutOfTurn { frame: "PROPOSE" });
+        }
         if let Some(committed) = self.committed().filter(|committed| version <= *committed) {
             return Err(ControlError::OldVersion { version, committed });
         }

@@ -17,6 +17,7 @@ use super::control_flow::{self, Conversation};
 use super::dial::{self, Refusal};
 use super::event::{EventSink, ForwardEvent, ForwardEvents};
 use super::local;
+use super::refusals::ToldRefusals;
 use super::shared_flow::SharedFlow;
 use super::stats::{Counters, EgressMappingSnapshot, EgressSnapshot, Meter};
 use super::stream::{FlowStream, write_all};
@@ -89,8 +90,7 @@ pub(super) struct Inner {
     counters: Mutex<BTreeMap<u32, Arc<Counters>>>,
     resume: Mutex<Duration>,
     refused: AtomicU64,
-    /// The refused mappings that the shell was told of.
-    refusals_told: Mutex<BTreeSet<u32>>,
+    refusals: ToldRefusals,
 }
 
 impl Egress {
@@ -113,7 +113,7 @@ impl Egress {
             counters: Mutex::default(),
             resume: Mutex::new(config.resume),
             refused: AtomicU64::new(0),
-            refusals_told: Mutex::default(),
+            refusals: ToldRefusals::default(),
             events,
             config,
         });
@@ -222,7 +222,6 @@ impl Inner {
             (control.mappings().len() - refused, refused)
         };
         lock(&self.counters).retain(|id, _| ids.contains(id));
-        lock(&self.refusals_told).retain(|id| ids.contains(id));
         self.committed.send_replace(Some(version));
         self.events.tell(ForwardEvent::TableCommitted {
             version,
@@ -258,8 +257,7 @@ impl Inner {
             .permits_mapping(mapping)
             .map_err(|refusal| {
                 let (reason, id) = (refusal.to_string(), mapping.id.value());
-                // Each version names all mappings.
-                if lock(&self.refusals_told).insert(id) {
+                if self.refusals.is_new(id) {
                     self.events.tell(ForwardEvent::MappingRefused {
                         mapping: id,
                         reason: reason.clone(),
@@ -275,6 +273,9 @@ impl Inner {
 
 impl Conversation for Inner {
     fn handle_frame(&self, frame: Frame) -> Result<(), ControlError> {
+        if let Frame::Propose(proposal) = &frame {
+            self.refusals.keep(&proposal.mappings);
+        }
         let handled = lock(&self.control).handle_frame(frame, |mapping| self.judge(mapping));
         loop {
             let event = lock(&self.control).poll_event();

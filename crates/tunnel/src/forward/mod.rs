@@ -18,7 +18,7 @@
 //! * who holds a flow and who is woken: `shared_flow`; its tasks: `stream`, `local`, `supervise`;
 //! * which carriers live and which is preferred: `carriers`; flow 0: `control_flow`;
 //! * listeners: `listeners`; one peer of the ingress: `peer`; UDP at each end: `udp_ingress`, `udp_egress`;
-//! * where a flow leads: `admission`, `dial`.
+//! * where a flow leads: `admission`, `dial`; which refusals were told: `refusals`.
 
 mod accept;
 mod admission;
@@ -32,6 +32,7 @@ mod ingress;
 mod listeners;
 mod local;
 mod peer;
+mod refusals;
 mod shared_flow;
 mod stats;
 mod stream;

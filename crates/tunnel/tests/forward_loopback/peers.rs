@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
-use tunnel::forward::{EgressConfig, IngressConfig};
+use tunnel::forward::{EgressConfig, ForwardEvent, IngressConfig};
 
 use crate::world::{LIMIT, World, assert_reset, echo_service, free_address, through};
 
@@ -187,4 +187,39 @@ async fn a_connection_without_a_carrier_is_reset_when_resume_expires() {
     carrier.close(1, "killed by the test");
     assert_reset(&mut socket).await;
     assert_reset(&mut service).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_forgot_the_conversation_and_comes_back_is_noticed() {
+    let service = echo_service().await;
+    let mut world = World::new().await;
+    let local = world.map_tcp(service).await;
+    let (near, _) = world.connect().await;
+    assert_eq!(through(local, b"before").await, b"before");
+    // The ingress took another server for the one in the room, and the first comes back without a restart.
+    world.ingress.peer_gone(world.peer);
+    near.close(0, "superseded");
+    world
+        .until(|world| world.egress.snapshot().carriers.is_empty())
+        .await;
+    world.connect().await;
+    let told = async {
+        loop {
+            let event = world._egress_events.recv().await.expect("the egress lives");
+            if matches!(event, ForwardEvent::ControlFailed { .. }) {
+                return;
+            }
+        }
+    };
+    timeout(LIMIT, told).await.expect("nothing hangs");
+    let broken = |event: &ForwardEvent| matches!(event, ForwardEvent::ControlFailed { .. });
+    world.expect_event(broken).await;
+    // Both ends start over, as their shells do when they are told.
+    world.ingress.peer_gone(world.peer);
+    world.egress.shutdown();
+    let peer = world.peer;
+    world.restart_egress();
+    world.peer = peer;
+    world.connect().await;
+    assert_eq!(through(local, b"after").await, b"after");
 }

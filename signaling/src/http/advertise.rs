@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use mapping_core::RelayUrl;
+use mapping_core::{Host, RelayUrl};
 use relay::server::{SharedSecret, time_limited_credentials};
 use signal_client::{Info, PublicKey, SlotName, TurnServer};
 
@@ -65,6 +65,7 @@ impl Advertised {
             return self.stun.iter().map(SocketAddr::to_string).collect();
         }
         host.and_then(host_without_port)
+            .filter(|host| is_served(host, primary.ip()))
             .map(|host| format!("{host}:{}", primary.port()))
             .into_iter()
             .collect()
@@ -85,14 +86,22 @@ impl Relays {
 }
 
 /// Takes the port off a Host header; `None` when what is left is no host.
-fn host_without_port(host: &str) -> Option<&str> {
+fn host_without_port(host: &str) -> Option<Host> {
     let name = if host.starts_with('[') {
         host.split_inclusive(']').next()?
     } else {
         host.split(':').next()?
     };
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    (!name.is_empty() && name.len() <= 255 && name.bytes().all(fits)).then_some(name)
+    name.parse().ok()
+}
+
+/// Returns whether a socket that is bound to this wildcard is reached at a host: `[::]` serves both families,
+/// `0.0.0.0` only IPv4. What a name stands for is found out by whoever asks for it.
+fn is_served(host: &Host, wildcard: IpAddr) -> bool {
+    match host {
+        Host::Ip(ip) => wildcard.is_ipv6() || ip.is_ipv4(),
+        Host::Name(_) => true,
+    }
 }
 
 fn random_user() -> String {
@@ -141,14 +150,36 @@ mod tests {
 
     #[test]
     fn a_host_header_is_taken_apart_and_not_believed_blindly() {
-        assert_eq!(host_without_port("example.org"), Some("example.org"));
-        assert_eq!(
-            host_without_port("[2001:db8::1]:8080"),
-            Some("[2001:db8::1]")
-        );
-        assert_eq!(host_without_port("a b"), None);
-        assert_eq!(host_without_port(""), None);
-        assert_eq!(host_without_port("x/?transport=tcp#"), None);
+        let host = |header| host_without_port(header).map(|host| host.to_string());
+        for (header, expected) in [
+            ("example.org", "example.org"),
+            ("[2001:db8::1]:8080", "[2001:db8::1]"),
+            ("[::ffff:192.0.2.1]:8080", "192.0.2.1"),
+            ("192.0.2.1:8080", "192.0.2.1"),
+        ] {
+            assert_eq!(host(header).as_deref(), Some(expected));
+        }
+        for header in ["a b", "", "x/?transport=tcp#", "[x]", "[2001:db8::1", "a]b"] {
+            assert_eq!(host(header), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_family_that_is_not_served_is_not_offered() {
+        for (stun, host, expected) in [
+            ("0.0.0.0:3478", "[2001:db8::1]:8080", None),
+            ("0.0.0.0:3478", "192.0.2.1:8080", Some("192.0.2.1:3478")),
+            ("[::]:3478", "192.0.2.1:8080", Some("192.0.2.1:3478")),
+            (
+                "[::]:3478",
+                "[2001:db8::1]:8080",
+                Some("[2001:db8::1]:3478"),
+            ),
+        ] {
+            let info = advertised(&[stun], None).info(Some(host), None, 0);
+            assert_eq!(info.stun.first().map(String::as_str), expected, "{host}");
+            assert_eq!(info.turn.is_empty(), expected.is_none(), "{host}");
+        }
     }
 
     #[test]

@@ -103,7 +103,10 @@ fn command_line() -> clap::Command {
         let option = Arg::new(key).long(key).hide(true);
         option.action(ArgAction::Append)
     };
-    Cli::command().args(LATER_KEYS.iter().copied().map(later))
+    let later = || LATER_KEYS.iter().copied().map(later);
+    Cli::command()
+        .args(later())
+        .mut_subcommand("check", |check| check.args(later()))
 }
 
 fn main() -> ExitCode {
@@ -123,7 +126,11 @@ fn main() -> ExitCode {
         Some(Subcommands::Check(options)) => (*options, true),
         Some(Subcommands::Completions { .. }) | None => (cli.options, false),
     };
-    let config = match configure(options, &matches) {
+    let matches = match matches.subcommand() {
+        Some((_, matches)) => matches,
+        None => &matches,
+    };
+    let config = match configure(options, matches) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {error}");

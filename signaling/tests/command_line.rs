@@ -77,22 +77,26 @@ fn bad_usage_is_status_2_and_names_the_value() {
 #[test]
 fn options_of_later_versions_are_refused_and_not_in_the_help() {
     for option in ["--tls-cert", "--tls-key", "--metrics"] {
-        let (code, _, stderr) = run(&[option, "x"]);
-        assert_eq!(
-            (code, stderr.contains("not yet in this version")),
-            (Some(2), true),
-            "{option}"
-        );
+        for arguments in [&[option, "x"][..], &["check", option, "x"]] {
+            let (code, _, stderr) = run(arguments);
+            assert_eq!(
+                (code, stderr.contains("not yet in this version")),
+                (Some(2), true),
+                "{arguments:?}: {stderr}"
+            );
+        }
     }
     let (code, _, stderr) = run(&["--store", "redis://localhost"]);
     assert_eq!(
         (code, stderr.contains("not yet in this version")),
         (Some(2), true)
     );
-    let (code, help, _) = run(&["--help"]);
-    assert_eq!(code, Some(0));
-    for option in ["--tls-cert", "--metrics", "redis"] {
-        assert!(!help.contains(option), "{option}");
+    for arguments in [&["--help"][..], &["check", "--help"]] {
+        let (code, help, _) = run(arguments);
+        assert_eq!(code, Some(0));
+        for option in ["--tls-cert", "--metrics", "redis"] {
+            assert!(!help.contains(option), "{arguments:?}: {option}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use mapping_core::config::{FALLBACK_STUN_SERVER, RelayConfig};
+use mapping_core::config::{ADDRESSES_MAX as SERVERS_MAX, FALLBACK_STUN_SERVER, RelayConfig};
 use mapping_core::{Host, HostPort, RelayTransport, RelayUrl};
 use relay::Credential;
 use session::{RelayServer, TlsAddress};
@@ -84,6 +84,7 @@ impl Directory {
         }
     }
 
+    /// Of what one signaling server offers no more is read than a configuration may name: each name is looked up.
     fn wanted(&self, offers: &[Option<Info>]) -> Wanted {
         let mut stun = self.stun.clone();
         let mut relays: Vec<Relay> = Vec::new();
@@ -91,7 +92,7 @@ impl Directory {
         if stun.is_empty() {
             stun.extend(
                 offers()
-                    .flat_map(|info| &info.stun)
+                    .flat_map(|info| info.stun.iter().take(SERVERS_MAX))
                     .filter_map(|text| host_port(text)),
             );
         }
@@ -109,7 +110,7 @@ impl Directory {
             add_relay(&mut relays, &relay.url, credentials);
         }
         if self.relays.is_empty() {
-            for server in offers().flat_map(|info| &info.turn) {
+            for server in offers().flat_map(|info| info.turn.iter().take(SERVERS_MAX)) {
                 let credentials = Credentials {
                     username: &server.username,
                     password: &server.credential,
@@ -515,6 +516,18 @@ mod tests {
         assert_eq!(servers.relays.len(), 1);
         assert_eq!(servers.relays[0].username, "me");
         assert!(servers.relays[0].udp.is_none());
+    }
+
+    #[test]
+    fn a_signaling_server_cannot_have_any_number_of_names_looked_up() {
+        let names: Vec<_> = (0..1000).map(|i| format!("n{i}.example")).collect();
+        let stun: Vec<_> = names.iter().map(String::as_str).collect();
+        let turn = names.iter().map(|name| offer(name, "udp", "1:a")).collect();
+        let flood = info(&stun, turn);
+        let modest = info(&["192.0.2.1"], vec![offer("192.0.2.1", "udp", "1:a")]);
+        let wanted = directory(&[], Vec::new()).wanted(&[flood, modest]);
+        assert_eq!(wanted.stun.len(), SERVERS_MAX + 1);
+        assert_eq!(wanted.relays.len(), SERVERS_MAX + 1);
     }
 
     #[test]

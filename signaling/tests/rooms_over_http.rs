@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mapping_core::{RoomId, Secret};
 use signal_client::{
-    Identity, PublishError, RequestError, RoomClient, RoomKeys, SlotName, WatchEvent,
+    Identity, PublishError, RequestError, RoomClient, RoomKeys, SlotName, SlotRemove, WatchEvent,
 };
 use signaling::{Settings, Signaling};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -157,9 +157,14 @@ async fn what_one_publishes_the_other_is_told_and_can_open() {
 
     assert_eq!(client.client.slots().await.unwrap().len(), 1);
     client.client.remove(1).await.unwrap();
+    let rendezvous = server.keys.rendezvous();
+    let removal = SlotRemove::sign(&client.identity, rendezvous, client.slot, 1);
     assert_eq!(
         next(&mut watch_rx).await,
-        WatchEvent::Removed { slot: client.slot }
+        WatchEvent::Removed {
+            slot: client.slot,
+            removal: Some(removal)
+        }
     );
     client
         .client

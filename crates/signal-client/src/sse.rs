@@ -47,12 +47,11 @@ impl SseParser {
         Self::default()
     }
 
-    /// Takes a piece of the stream and returns the events that it completed.
+    /// Takes a piece of the stream and appends the events that it completed, those before an error too.
     ///
     /// # Errors
     /// When a bound is exceeded or the text is not UTF-8; the stream must be given up then.
-    pub fn push(&mut self, piece: &[u8]) -> Result<Vec<SseEvent>, SseError> {
-        let mut events = Vec::new();
+    pub fn push(&mut self, piece: &[u8], events: &mut Vec<SseEvent>) -> Result<(), SseError> {
         let mut rest = piece;
         while let Some((&first, after)) = rest.split_first() {
             if std::mem::take(&mut self.last_was_cr) && first == b'\n' {
@@ -69,7 +68,7 @@ impl SseParser {
             let line = std::mem::take(&mut self.line);
             events.extend(self.handle_line(&line)?);
         }
-        Ok(events)
+        Ok(())
     }
 
     fn extend_line(&mut self, bytes: &[u8]) -> Result<(), SseError> {
@@ -142,26 +141,42 @@ mod tests {
         }
     }
 
+    fn push(parser: &mut SseParser, piece: &[u8]) -> (Vec<SseEvent>, Result<(), SseError>) {
+        let mut events = Vec::new();
+        let read = parser.push(piece, &mut events);
+        (events, read)
+    }
+
     #[test]
     fn events_and_comments_are_told_apart() {
-        let mut parser = SseParser::new();
         let text = "\u{feff}: hello\n\nevent: slot\ndata: {\"a\":1}\n\nid: 4\ndata:x\ndata: y\n\nevent: ready\ndata\n\n";
         assert_eq!(
-            parser.push(text.as_bytes()).unwrap(),
-            [
-                event("slot", "{\"a\":1}"),
-                event("message", "x\ny"),
-                event("ready", "")
-            ]
+            push(&mut SseParser::new(), text.as_bytes()),
+            (
+                vec![
+                    event("slot", "{\"a\":1}"),
+                    event("message", "x\ny"),
+                    event("ready", "")
+                ],
+                Ok(())
+            )
         );
     }
 
     #[test]
     fn an_event_without_data_is_none_and_leaves_no_name_behind() {
-        let mut parser = SseParser::new();
         assert_eq!(
-            parser.push(b"event: slot\n\ndata: z\n\n").unwrap(),
-            [event("message", "z")]
+            push(&mut SseParser::new(), b"event: slot\n\ndata: z\n\n"),
+            (vec![event("message", "z")], Ok(()))
+        );
+    }
+
+    #[test]
+    fn events_before_an_error_are_handed_on_with_it() {
+        let text = b"event: removed\ndata: 1\n\ndata: \xff\n";
+        assert_eq!(
+            push(&mut SseParser::new(), text),
+            (vec![event("removed", "1")], Err(SseError::NotUtf8))
         );
     }
 
@@ -169,23 +184,30 @@ mod tests {
     fn a_line_above_the_bound_is_refused() {
         let mut parser = SseParser::new();
         let piece = vec![b'x'; LINE_BYTES_MAX];
-        assert_eq!(parser.push(&piece), Ok(Vec::new()));
-        assert_eq!(parser.push(b"x"), Err(SseError::LineTooLong));
+        assert_eq!(push(&mut parser, &piece), (vec![], Ok(())));
+        assert_eq!(
+            push(&mut parser, b"x"),
+            (vec![], Err(SseError::LineTooLong))
+        );
     }
 
     #[test]
     fn an_event_above_the_bound_is_refused() {
         let mut parser = SseParser::new();
         let line = format!("data: {}\n", "x".repeat(LINE_BYTES_MAX / 2));
-        assert_eq!(parser.push(line.as_bytes()), Ok(Vec::new()));
-        assert_eq!(parser.push(line.as_bytes()), Err(SseError::EventTooLong));
+        let line = line.as_bytes();
+        assert_eq!(push(&mut parser, line), (vec![], Ok(())));
+        assert_eq!(
+            push(&mut parser, line),
+            (vec![], Err(SseError::EventTooLong))
+        );
     }
 
     #[test]
     fn what_is_not_text_is_refused() {
         assert_eq!(
-            SseParser::new().push(b"data: \xff\n"),
-            Err(SseError::NotUtf8)
+            push(&mut SseParser::new(), b"data: \xff\n"),
+            (vec![], Err(SseError::NotUtf8))
         );
     }
 
@@ -193,8 +215,8 @@ mod tests {
         #[test]
         fn the_pieces_do_not_matter(cuts in proptest::collection::vec(1usize..9, 1..40)) {
             let text = "event: slot\r\ndata: one\r\n\r\n: keep-alive\r\rdata: two\rdata: three\n\nevent: x\ndata: y\r\n\n";
-            let whole = SseParser::new().push(text.as_bytes()).unwrap();
-            prop_assert_eq!(whole.len(), 3);
+            let (whole, read) = push(&mut SseParser::new(), text.as_bytes());
+            prop_assert_eq!((whole.len(), read), (3, Ok(())));
             let mut parser = SseParser::new();
             let mut events = Vec::new();
             let mut rest = text.as_bytes();
@@ -203,7 +225,7 @@ mod tests {
                     break;
                 }
                 let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                events.extend(parser.push(piece).unwrap());
+                prop_assert_eq!(parser.push(piece, &mut events), Ok(()));
                 rest = after;
             }
             prop_assert_eq!(events, whole);
@@ -211,7 +233,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = SseParser::new().push(&bytes);
+            let _ = push(&mut SseParser::new(), &bytes);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Info, PublicKey, SlotName, SlotState};
+use crate::{Info, PublicKey, SlotName, SlotRemove, SlotState};
 
 /// A store of slots as one participant sees it: its own slot to write, the whole room to watch.
 pub trait SlotStore: Send + Sync + 'static {
@@ -46,6 +46,8 @@ pub enum WatchEvent {
     Removed {
         /// Which.
         slot: SlotName,
+        /// The owner's word for it, which has been verified; `None` when there is only the store's.
+        removal: Option<SlotRemove>,
     },
     /// The snapshot is complete: slots not named since [`WatchEvent::Connected`] do not exist.
     Ready {

@@ -122,10 +122,8 @@ impl EventStream<'_> {
                 }
                 Ok(Some(Ok(piece))) => piece,
             };
-            let events = match parser.push(&piece) {
-                Ok(events) => events,
-                Err(error) => return Ended::Broken(error.to_string()),
-            };
+            let mut events = Vec::new();
+            let parsed = parser.push(&piece, &mut events);
             for event in events {
                 let Some(event) = self.interpret(&event) else {
                     continue;
@@ -133,6 +131,9 @@ impl EventStream<'_> {
                 if self.watch_tx.send(event).await.is_err() {
                     return Ended::Stopped;
                 }
+            }
+            if let Err(error) = parsed {
+                return Ended::Broken(error.to_string());
             }
         }
     }
@@ -158,7 +159,11 @@ impl EventStream<'_> {
                 let removed: RemovedSlot = serde_json::from_str(&event.data)
                     .inspect_err(|error| warn!(%error, "signaling sent a malformed removal"))
                     .ok()?;
-                Some(WatchEvent::Removed { slot: removed.slot })
+                let slot = removed.slot;
+                let removal = removed
+                    .removal
+                    .filter(|removal| removal.verify(self.client.rendezvous(), slot));
+                Some(WatchEvent::Removed { slot, removal })
             }
             "ready" => {
                 self.ready_at = Some(clock());

@@ -149,6 +149,9 @@ pub struct SlotsBody {
 pub struct RemovedSlot {
     /// The slot that is no more.
     pub slot: SlotName,
+    /// The owner's word for it; `None` when the slot expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal: Option<SlotRemove>,
 }
 
 /// The answer to `GET /v1/info`.

@@ -34,10 +34,13 @@ pub(crate) async fn run(
     for warning in &common.warnings {
         warn!("{warning}");
     }
+    let control = options.control.clone().or_else(|| common.control.clone());
+    if let Some(path) = &control {
+        ControlServer::check_length(path).map_err(RunError::Control)?;
+    }
     let state =
         StateDir::open(options.state_dir.as_deref(), role.word()).map_err(RunError::State)?;
     let identity = Identity::from_seed(*state.identity_seed());
-    let control = options.control.clone().or_else(|| common.control.clone());
     let control = ControlServer::bind(
         control.as_deref(),
         role.word(),
@@ -82,6 +85,7 @@ pub(crate) async fn run(
         places,
         keys: keys.clone(),
         slot,
+        key: identity.public_key(),
         directory: Directory {
             stun: common.stun_servers.clone(),
             relays: common.relays.clone(),

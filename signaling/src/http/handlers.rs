@@ -114,12 +114,10 @@ pub(super) async fn remove(
     if !removal.verify(room, slot) {
         return Err(forbidden());
     }
-    Ok(
-        match state.rooms.remove(room, slot, removal.key, removal.seq) {
-            Ok(()) => answer::json(StatusCode::OK, &serde_json::json!({})),
-            Err(refusal) => answer::refused(refusal),
-        },
-    )
+    Ok(match state.rooms.remove(room, slot, removal) {
+        Ok(()) => answer::json(StatusCode::OK, &serde_json::json!({})),
+        Err(refusal) => answer::refused(refusal),
+    })
 }
 
 pub(super) async fn watch(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use signal_client::{PublicKey, RendezvousId, SlotName};
+use signal_client::{PublicKey, RendezvousId, SlotName, SlotRemove};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -64,10 +64,9 @@ impl RoomService {
         &self,
         room: RendezvousId,
         slot: SlotName,
-        key: PublicKey,
-        seq: u64,
+        removal: SlotRemove,
     ) -> Result<(), Refusal> {
-        self.with_rooms(|rooms, now| rooms.remove(room, slot, key, seq, now))
+        self.with_rooms(|rooms, now| rooms.remove(room, slot, removal, now))
     }
 
     pub(crate) fn snapshot(&self, room: RendezvousId) -> Vec<SlotView> {

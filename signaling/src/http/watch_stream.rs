@@ -80,7 +80,10 @@ impl Stream {
 fn encode_event(event: &RoomEvent) -> Bytes {
     match event {
         RoomEvent::Written(view) => encode_slot(view),
-        RoomEvent::Removed(slot) => encode("removed", &RemovedSlot { slot: *slot }),
+        RoomEvent::Removed(slot, removal) => {
+            let (slot, removal) = (*slot, *removal);
+            encode("removed", &RemovedSlot { slot, removal })
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sansio::Deadline;
-use signal_client::{PublicKey, RendezvousId, Signature, SlotName};
+use signal_client::{PublicKey, RendezvousId, Signature, SlotName, SlotRemove};
 
 pub(crate) use limits::{Full, RoomLimits, RoomStats};
 
@@ -53,8 +53,8 @@ pub(crate) struct SlotView {
 pub(crate) enum RoomEvent {
     /// The slot was written.
     Written(SlotView),
-    /// The slot is no more.
-    Removed(SlotName),
+    /// The slot is no more; with its owner's word where it was not the clock's.
+    Removed(SlotName, Option<SlotRemove>),
 }
 
 /// Why a write, a removal or a watch was refused.
@@ -189,8 +189,7 @@ impl Rooms {
         &mut self,
         rendezvous: RendezvousId,
         name: SlotName,
-        key: PublicKey,
-        seq: u64,
+        removal: SlotRemove,
         now: Instant,
     ) -> Result<(), Refusal> {
         let slot = self
@@ -198,13 +197,13 @@ impl Rooms {
             .get(&rendezvous)
             .and_then(|room| room.slots.get(&name));
         let slot = slot.ok_or(Refusal::NotFound)?;
-        if slot.key != key {
+        if slot.key != removal.key {
             return Err(Refusal::Taken(slot.occupant(now)));
         }
-        if seq < slot.seq {
+        if removal.seq < slot.seq {
             return Err(Refusal::Stale(slot.occupant(now)));
         }
-        self.take_slot(rendezvous, name);
+        self.take_slot(rendezvous, name, Some(removal));
         Ok(())
     }
 
@@ -287,7 +286,7 @@ impl Rooms {
             let seen_at = if present { now } else { slot.seen_at };
             if now.saturating_duration_since(seen_at) >= EXPIRE_AFTER {
                 self.stats.expired += 1;
-                self.take_slot(rendezvous, name);
+                self.take_slot(rendezvous, name, None);
             } else {
                 slot.look_at = seen_at + EXPIRE_AFTER;
                 self.expiries.insert((slot.look_at, rendezvous, name));
@@ -357,7 +356,7 @@ impl Rooms {
         Ok(())
     }
 
-    fn take_slot(&mut self, rendezvous: RendezvousId, name: SlotName) {
+    fn take_slot(&mut self, rendezvous: RendezvousId, name: SlotName, removal: Option<SlotRemove>) {
         let Some(room) = self.rooms.get_mut(&rendezvous) else {
             return;
         };
@@ -366,7 +365,7 @@ impl Rooms {
         };
         self.stats.payload_bytes -= slot.payload.len();
         self.expiries.remove(&(slot.look_at, rendezvous, name));
-        self.notify(rendezvous, &RoomEvent::Removed(name));
+        self.notify(rendezvous, &RoomEvent::Removed(name, removal));
         self.forget_if_empty(rendezvous);
     }
 

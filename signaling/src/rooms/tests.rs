@@ -77,7 +77,7 @@ impl World {
             if to == id {
                 told.push(match event {
                     RoomEvent::Written(view) => (view.slot, Some(view.seq)),
-                    RoomEvent::Removed(slot) => (slot, None),
+                    RoomEvent::Removed(slot, _) => (slot, None),
                 });
             }
         }
@@ -87,6 +87,14 @@ impl World {
 
 fn key(number: u8) -> PublicKey {
     Identity::from_seed([number; 32]).public_key()
+}
+
+fn removal(key: PublicKey, seq: u64) -> SlotRemove {
+    SlotRemove {
+        key,
+        seq,
+        signature: Signature([0; 64]),
+    }
 }
 
 fn address(last: u8) -> AddressClass {
@@ -137,7 +145,7 @@ fn watchers_are_told_of_every_change_and_of_nothing_in_other_rooms() {
         .unwrap();
     world
         .rooms
-        .remove(ROOM, client, key(2), 2, world.now)
+        .remove(ROOM, client, removal(key(2), 2), world.now)
         .unwrap();
     assert_eq!(
         world.told(id),
@@ -266,7 +274,7 @@ fn an_idle_room_leaves_nothing_behind() {
         if round % 2 == 0 {
             world
                 .rooms
-                .remove(ROOM, SlotName::server(), key(1), round, world.now)
+                .remove(ROOM, SlotName::server(), removal(key(1), round), world.now)
                 .unwrap();
         }
     }
@@ -289,7 +297,11 @@ fn only_the_owner_removes_and_not_with_an_old_sequence() {
         seq: 5,
         age: secs(0),
     };
-    let mut remove = |by: PublicKey, seq| world.rooms.remove(ROOM, server, by, seq, world.now);
+    let mut remove = |by: PublicKey, seq| {
+        world
+            .rooms
+            .remove(ROOM, server, removal(by, seq), world.now)
+    };
     assert_eq!(remove(key(2), 9), Err(Refusal::Taken(occupant)));
     assert_eq!(remove(key(1), 4), Err(Refusal::Stale(occupant)));
     assert_eq!(remove(key(1), 5), Ok(()));

@@ -75,6 +75,8 @@ pub(crate) struct Rendezvous {
     pub(crate) places: Vec<Place>,
     pub(crate) keys: Arc<RoomKeys>,
     pub(crate) slot: SlotName,
+    /// The key that owns it.
+    pub(crate) key: PublicKey,
     /// Where STUN servers and relays come from.
     pub(crate) directory: Directory,
     pub(crate) events_tx: mpsc::Sender<RoomEvent>,
@@ -91,6 +93,7 @@ impl Rendezvous {
             places,
             keys,
             slot,
+            key,
             directory,
             events_tx,
             description_rx,
@@ -130,7 +133,7 @@ impl Rendezvous {
             tasks.spawn(presence.run(shutdown.clone()));
         }
         drop(watch_tx);
-        let reader = Reader::new(keys, slot, events_tx.clone(), watched);
+        let reader = Reader::new(keys, slot, key, events_tx.clone(), watched);
         tokio::join!(
             reader.run(watch_rx),
             async {

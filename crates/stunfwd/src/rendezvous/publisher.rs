@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt;
-use signal_client::{PublishError, RequestError, RoomClient, RoomKeys, SlotName};
+use signal_client::{PublishError, RequestError, RoomClient, RoomKeys, SlotName, SlotStore};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ pub(super) struct OwnSlot {
     pub(super) watches: u64,
     /// The sequence of our slot; `None` when it is not there.
     pub(super) seq: Option<u64>,
+    /// The highest sequence that was seen there under our signature, of this run or an earlier one: ours to go on
+    /// from. A later run's is not.
+    pub(super) signed: u64,
     /// Another run with our key has the room.
     pub(super) replaced: bool,
 }
@@ -44,8 +47,8 @@ struct Entry {
 
 impl Ledger {
     /// Begins after `start`, which is the time in milliseconds: a later run is above an earlier one even on a
-    /// server that the later one cannot ask. A clock that is wrong costs a round trip, as servers answer a
-    /// stale sequence with the present one.
+    /// server that the later one cannot ask. A clock that is wrong costs a round trip, as servers refuse a
+    /// stale sequence and show the present one.
     pub(super) const fn new(start: u64) -> Self {
         Self(Mutex::new(Entry {
             seq: start,
@@ -55,6 +58,9 @@ impl Ledger {
 
     /// Returns the present description and the sequence to write it with on a server whose last write of ours
     /// was `written`; `None` when there is no description yet.
+    ///
+    /// `written` must be our own doing, proven by our signature where a server says it: one that could raise the
+    /// sequence by its word alone would use it up for all the others.
     fn next(
         &self,
         description_rx: &mut watch::Receiver<Option<Vec<u8>>>,
@@ -63,16 +69,10 @@ impl Ledger {
         let mut entry = self.entry();
         let plaintext = description_rx.borrow_and_update().clone()?;
         if entry.plaintext != plaintext || entry.seq <= written {
-            entry.seq += 1;
+            entry.seq = entry.seq.max(written) + 1;
             entry.plaintext.clone_from(&plaintext);
         }
         Some((entry.seq, plaintext))
-    }
-
-    /// A server remembers this write of ours: the next one comes after it.
-    fn go_on_from(&self, seq: u64) {
-        let mut entry = self.entry();
-        entry.seq = entry.seq.max(seq + 1);
     }
 
     /// Returns the highest sequence that was tried anywhere.
@@ -101,16 +101,21 @@ impl OwnWrites {
         }
     }
 
+    /// The server took a write of ours.
+    pub(super) fn note_accepted(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn is_another_runs(&self, seq: u64) -> bool {
         self.accepted.load(Ordering::Relaxed) && seq > self.ledger.tried()
     }
 }
 
 /// Keeps our own slot written.
-pub(super) struct Publisher {
+pub(super) struct Publisher<S = RoomClient> {
     pub(super) place: PlaceId,
     pub(super) own_writes: Arc<OwnWrites>,
-    pub(super) client: RoomClient,
+    pub(super) client: S,
     pub(super) keys: Arc<RoomKeys>,
     pub(super) slot: SlotName,
     pub(super) events_tx: mpsc::Sender<RoomEvent>,
@@ -120,7 +125,7 @@ pub(super) struct Publisher {
     pub(super) written: u64,
 }
 
-impl Publisher {
+impl<S: SlotStore> Publisher<S> {
     /// Runs until `shutdown`, then removes the slot.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut republish_at = Instant::now() + REPUBLISH;
@@ -161,32 +166,30 @@ impl Publisher {
 
     async fn publish_until_accepted(&mut self) {
         let mut pause = RETRY_MIN;
-        // Once is a restart of ours; again and again is a store that is wrong, which must not be asked in a
-        // busy loop.
-        let mut was_stale = false;
         loop {
+            let own = *self.own_slot_rx.borrow_and_update();
+            if own.replaced {
+                return;
+            }
             let ledger = &self.own_writes.ledger;
-            let next = ledger.next(&mut self.description_rx, self.written);
+            let next = ledger.next(&mut self.description_rx, self.written.max(own.signed));
             let Some((seq, plaintext)) = next else {
                 return;
             };
-            self.own_slot_rx.mark_unchanged();
             self.written = seq;
             let sealed = self.keys.seal(self.slot, seq, &plaintext);
             let Err(error) = self.client.publish(seq, sealed).await else {
-                self.own_writes.accepted.store(true, Ordering::Relaxed);
-                self.tell(RoomEvent::Published { place: self.place }).await;
+                self.own_writes.note_accepted();
+                if !self.own_slot_rx.borrow().replaced {
+                    self.tell(RoomEvent::Published { place: self.place }).await;
+                }
                 return;
             };
             if let PublishError::Stale { current_seq } = error {
                 debug!(
                     current_seq,
-                    "the slot remembers a later write of ours: going on from there"
+                    "the slot remembers a later write of ours: going on once the watch shows it"
                 );
-                self.own_writes.ledger.go_on_from(current_seq);
-                if !std::mem::replace(&mut was_stale, true) {
-                    continue;
-                }
             } else {
                 pause = pause.max(self.report(error).await);
             }
@@ -267,6 +270,8 @@ async fn lost_slot(own_slot_rx: &mut watch::Receiver<OwnSlot>, seq: u64) -> bool
 
 #[cfg(test)]
 mod tests {
+    use signal_client::{Info, Published, SEQ_MAX, WatchEvent};
+
     use super::*;
 
     #[test]
@@ -276,7 +281,7 @@ mod tests {
         let writes = OwnWrites::new(ledger.clone());
         assert!(!writes.is_another_runs(60), "left behind by an earlier run");
         assert_eq!(ledger.next(&mut rx, 0), Some((58, vec![1])));
-        writes.accepted.store(true, Ordering::Relaxed);
+        writes.note_accepted();
         assert!(!writes.is_another_runs(58), "our own, come back");
         assert_eq!(ledger.next(&mut rx, 58), Some((59, vec![1])));
         assert!(!writes.is_another_runs(59), "our own, not answered yet");
@@ -296,10 +301,12 @@ mod tests {
         assert_eq!(ledger.next(&mut rx, 11), Some((12, vec![1])), "again");
         tx.send_replace(Some(vec![2]));
         assert_eq!(ledger.next(&mut rx, 11), Some((13, vec![2])));
-        ledger.go_on_from(40);
-        assert_eq!(ledger.next(&mut rx, 13), Some((41, vec![2])));
-        ledger.go_on_from(3);
-        assert_eq!(ledger.next(&mut rx, 41), Some((42, vec![2])));
+        assert_eq!(
+            ledger.next(&mut rx, 40),
+            Some((41, vec![2])),
+            "an earlier run's clock was ahead"
+        );
+        assert_eq!(ledger.next(&mut rx, 3), Some((41, vec![2])), "elsewhere");
     }
 
     #[tokio::test]
@@ -316,5 +323,115 @@ mod tests {
         assert_eq!(lost(&mut rx).await, Ok(true));
         drop(tx);
         assert_eq!(lost(&mut rx).await, Ok(false));
+    }
+
+    /// A server that answers every write with the same refusal, or takes it.
+    struct Store {
+        stale: Option<u64>,
+        tried_tx: mpsc::Sender<u64>,
+    }
+
+    impl SlotStore for Store {
+        async fn publish(&self, seq: u64, _: Vec<u8>) -> Result<Published, PublishError> {
+            self.tried_tx.send(seq).await.unwrap();
+            tokio::task::yield_now().await;
+            match self.stale {
+                Some(current_seq) if seq <= current_seq => Err(PublishError::Stale { current_seq }),
+                _ => Ok(Published { seq }),
+            }
+        }
+
+        async fn remove(&self, _: u64) -> Result<(), PublishError> {
+            Ok(())
+        }
+
+        async fn info(&self) -> Result<Info, RequestError> {
+            unreachable!("nobody asks")
+        }
+
+        async fn watch(&self, _: mpsc::Sender<WatchEvent>, _: CancellationToken) {}
+    }
+
+    struct World {
+        publisher: Publisher<Store>,
+        tried_rx: mpsc::Receiver<u64>,
+        events_rx: mpsc::Receiver<RoomEvent>,
+        own_slot_tx: watch::Sender<OwnSlot>,
+    }
+
+    /// A publisher with something to say, after sequence 10, on a server that remembers sequence `stale`.
+    fn publisher(stale: Option<u64>) -> World {
+        let (tried_tx, tried_rx) = mpsc::channel(64);
+        let (events_tx, events_rx) = mpsc::channel(64);
+        let (own_slot_tx, own_slot_rx) = watch::channel(OwnSlot::default());
+        let room = mapping_core::RoomId::new("a room for tests of publishers".to_owned()).unwrap();
+        let publisher = Publisher {
+            place: PlaceId(0),
+            own_writes: Arc::new(OwnWrites::new(Arc::new(Ledger::new(10)))),
+            client: Store { stale, tried_tx },
+            keys: Arc::new(RoomKeys::derive(&room)),
+            slot: SlotName::server(),
+            events_tx,
+            description_rx: watch::channel(Some(vec![1])).1,
+            own_slot_rx,
+            written: 0,
+        };
+        World {
+            publisher,
+            tried_rx,
+            events_rx,
+            own_slot_tx,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_cannot_use_up_our_sequence_by_its_word_alone() {
+        let mut world = publisher(Some(SEQ_MAX - 1));
+        let ledger = world.publisher.own_writes.ledger.clone();
+        let publishing = timeout(
+            Duration::from_secs(60),
+            world.publisher.publish_until_accepted(),
+        );
+        assert!(publishing.await.is_err(), "it never takes it");
+        assert!(ledger.tried() < 100, "{}", ledger.tried());
+        assert!(world.tried_rx.len() > 3, "it is asked again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_write_of_an_earlier_run_is_gone_on_from_at_once_when_it_is_shown() {
+        let mut world = publisher(Some(5000));
+        let began = Instant::now();
+        let show = async {
+            assert_eq!(world.tried_rx.recv().await, Some(11));
+            world.own_slot_tx.send_modify(|own| {
+                own.signed = 5000;
+                own.seq = Some(5000);
+            });
+        };
+        tokio::join!(world.publisher.publish_until_accepted(), show);
+        assert_eq!(world.tried_rx.recv().await, Some(5001));
+        assert!(began.elapsed() < RETRY_MIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_was_replaced_writes_nothing_and_does_not_say_that_it_is_in_the_room() {
+        let mut world = publisher(Some(5000));
+        let replace = async {
+            assert_eq!(world.tried_rx.recv().await, Some(11));
+            world.own_slot_tx.send_modify(|own| {
+                own.signed = 5000;
+                own.replaced = true;
+            });
+        };
+        tokio::join!(world.publisher.publish_until_accepted(), replace);
+        assert!(world.tried_rx.is_empty());
+
+        let mut world = publisher(None);
+        let replace = async {
+            world.tried_rx.recv().await.unwrap();
+            world.own_slot_tx.send_modify(|own| own.replaced = true);
+        };
+        tokio::join!(world.publisher.publish_until_accepted(), replace);
+        assert!(world.events_rx.is_empty());
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use signal_client::{PublicKey, SlotName, SlotState};
+use signal_client::{PublicKey, SlotName, SlotRemove, SlotState};
 use tokio::time::Instant;
 
 use super::PlaceId;
@@ -90,23 +90,31 @@ impl Room {
             } else {
                 known.newest().is_none() || now > known.written_at + ABANDONED_AFTER
             };
+        // What a server says of the age of an old write is no sign of life: a living owner raises the sequence.
         if !is_news {
-            if state.key == known.key {
-                known.written_at = known.written_at.max(written_at);
-            }
             return None;
         }
         known.hand_on(&state, written_at);
         Some(Change::Written(state))
     }
 
-    /// A server says that a slot is gone. It takes with it what other servers hold that is not newer.
-    pub(super) fn on_removed(&mut self, place: PlaceId, slot: SlotName) -> Option<Change> {
+    /// A server says that a slot is gone. The owner's word for it takes with it what other servers hold that is
+    /// not newer: he may not have reached them. Without it the server speaks of itself alone.
+    pub(super) fn on_removed(
+        &mut self,
+        place: PlaceId,
+        slot: SlotName,
+        removal: Option<SlotRemove>,
+    ) -> Option<Change> {
         let known = self.slots.get_mut(&slot)?;
-        let removed = known.holders.remove(&place)?.state;
-        known.holders.retain(|_, holding| {
-            holding.state.key != removed.key || holding.state.seq > removed.seq
-        });
+        if known.holders.remove(&place).is_none() && removal.is_none() {
+            return None;
+        }
+        if let Some(removal) = removal {
+            known.holders.retain(|_, holding| {
+                holding.state.key != removal.key || holding.state.seq > removal.seq
+            });
+        }
         self.settle(slot)
     }
 
@@ -239,6 +247,16 @@ mod tests {
         }
     }
 
+    fn removal(seed: u8, seq: u64) -> Option<SlotRemove> {
+        let key = Identity::from_seed([seed; 32]).public_key();
+        let signature = Signature([0; 64]);
+        Some(SlotRemove {
+            key,
+            seq,
+            signature,
+        })
+    }
+
     fn written(state: &SlotState) -> Option<Change> {
         Some(Change::Written(state.clone()))
     }
@@ -307,8 +325,21 @@ mod tests {
         room.on_slot(A, client(1, 5), now);
         room.on_slot(B, client(1, 6), now);
         let slot = client(1, 1).slot;
-        assert_eq!(room.on_removed(A, slot), None, "it expired there");
-        assert_eq!(room.on_removed(B, slot), Some(Change::Removed(slot)));
+        assert_eq!(room.on_removed(A, slot, None), None, "it expired there");
+        assert_eq!(room.on_removed(B, slot, None), Some(Change::Removed(slot)));
+    }
+
+    #[test]
+    fn one_servers_word_alone_removes_nothing_that_another_shows() {
+        let (mut room, now) = (Room::default(), Instant::now());
+        room.begin_snapshot(A);
+        room.begin_snapshot(B);
+        room.on_slot(A, client(1, 5), now);
+        room.on_slot(B, client(1, 5), now);
+        assert_eq!(room.on_removed(A, client(1, 1).slot, None), None);
+        let earlier = removal(1, 4);
+        room.on_slot(A, client(1, 5), now);
+        assert_eq!(room.on_removed(A, client(1, 1).slot, earlier), None);
     }
 
     #[test]
@@ -319,8 +350,11 @@ mod tests {
         room.on_slot(A, client(1, 5), now);
         room.on_slot(B, client(1, 5), now);
         let slot = client(1, 1).slot;
-        assert_eq!(room.on_removed(A, slot), Some(Change::Removed(slot)));
-        assert_eq!(room.on_removed(B, slot), None);
+        assert_eq!(
+            room.on_removed(A, slot, removal(1, 6)),
+            Some(Change::Removed(slot))
+        );
+        assert_eq!(room.on_removed(B, slot, None), None);
     }
 
     #[test]
@@ -332,7 +366,7 @@ mod tests {
         room.on_slot(B, client(1, 6), now);
         room.on_disconnected(B);
         let slot = client(1, 1).slot;
-        assert_eq!(room.on_removed(A, slot), Some(Change::Removed(slot)));
+        assert_eq!(room.on_removed(A, slot, None), Some(Change::Removed(slot)));
     }
 
     #[test]
@@ -346,10 +380,19 @@ mod tests {
         assert!(room.on_slot(A, server(1, 6), refreshed).is_some());
         assert_eq!(room.on_slot(B, server(2, 51), refreshed), None);
         assert_eq!(
-            room.on_removed(A, SlotName::server()),
+            room.on_removed(A, SlotName::server(), None),
             written(&server(2, 51)),
             "the first one stopped"
         );
+    }
+
+    #[test]
+    fn an_old_write_that_is_shown_again_as_new_keeps_nobody_out() {
+        let (mut room, now) = (Room::default(), Instant::now());
+        assert!(room.on_slot(A, server(1, 5), now).is_some());
+        let later = now + ABANDONED_AFTER + Duration::from_secs(1);
+        assert_eq!(room.on_slot(A, server(1, 5), later), None, "of age 0");
+        assert!(room.on_slot(B, server(2, 9), later).is_some());
     }
 
     #[test]

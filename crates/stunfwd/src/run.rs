@@ -9,6 +9,7 @@ use session::Side;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::ControlError;
 use crate::driver::Command;
 use crate::mappings::Mappings;
 use crate::open_files;
@@ -68,7 +69,9 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Signaling(_) | Self::Mapping { .. } => 2,
+            Self::Signaling(_)
+            | Self::Mapping { .. }
+            | Self::Control(ControlError::PathTooLong { .. }) => 2,
             Self::State(_)
             | Self::Control(_)
             | Self::Socket(_)
@@ -180,5 +183,29 @@ impl Server {
     ) -> Result<(), RunError> {
         open_files::raise_limit();
         shell::run(Role::Egress(config), options, Mappings::new(), shutdown).await
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_control_socket_with_too_long_a_path_is_bad_usage_and_nothing_is_made() {
+        let home = tempfile::tempdir().unwrap();
+        let state_dir = home.path().join("state");
+        let text = "roomId: hunter2\nsignalingUrl: http://127.0.0.1:1\n";
+        let config = ClientConfig::parse(Path::new("c.yml"), text).unwrap();
+        let options = RunOptions {
+            control: Some(home.path().join("x".repeat(200))),
+            state_dir: Some(state_dir.clone()),
+            ..RunOptions::default()
+        };
+        let ended = Client::run(config, options, CancellationToken::new()).await;
+        let error = ended.unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error:?}");
+        assert!(!state_dir.exists());
     }
 }

@@ -134,18 +134,27 @@ impl ControlServer {
         }
     }
 
-    fn bind_at(path: &Path) -> Result<Self, ControlError> {
+    /// Says whether the system has sockets at a path of this length, before anything is opened or made.
+    ///
+    /// # Errors
+    /// [`ControlError::PathTooLong`].
+    pub(crate) fn check_length(path: &Path) -> Result<(), ControlError> {
         let (length, limit) = (path.as_os_str().len(), PATH_BYTES_MAX);
         let directory_length = path
             .parent()
             .map_or(0, |directory| directory.as_os_str().len());
-        if length > limit || directory_length + 1 + NURSERY_BYTES > limit {
+        if length > limit || directory_length.saturating_add(1 + NURSERY_BYTES) > limit {
             return Err(ControlError::PathTooLong {
                 path: path.to_owned(),
                 length,
                 limit,
             });
         }
+        Ok(())
+    }
+
+    fn bind_at(path: &Path) -> Result<Self, ControlError> {
+        Self::check_length(path)?;
         let wrap = |source: io::Error| {
             if source.kind() == io::ErrorKind::AlreadyExists {
                 ControlError::NotASocket {

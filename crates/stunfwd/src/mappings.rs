@@ -64,7 +64,7 @@ pub enum Outcome {
     Committed,
     /// No peer is connected: in force here, and proposed when one comes.
     Staged,
-    /// A peer is connected, but did not agree in time: no path works, or it hangs.
+    /// A peer is connected, but did not agree in time: it hangs, or its path has died just now.
     Unconfirmed,
 }
 
@@ -120,7 +120,7 @@ impl Mappings {
     }
 
     /// Makes one version of all changes, in this order, and waits until both ends have committed it, for at
-    /// most 10 s; without a peer not at all. New ports are waited for, too, for at most 1 s.
+    /// most 10 s, in which a path that died may be replaced; without a peer not at all. New ports are waited for, too, for at most 1 s.
     ///
     /// # Errors
     /// [`ChangeError`] of the first change that cannot be made; none of them is then.

@@ -25,9 +25,9 @@
 //! `map-change` names what it removes by rule or by index as listed; what is removed makes room for what is
 //! added. All of it becomes one version of the table, or nothing is changed and the answer is an error. The
 //! answer comes when both ends have put it in force (`committed`), at once without a peer (`staged`: in force
-//! here, proposed when a peer comes), or after 10 s (`unconfirmed`: it still goes on). A mapping of it may be
-//! in error all the same, as its row says. Only clients have mappings to change; a server lists what its
-//! clients have proposed.
+//! here, proposed when a peer comes), or after 10 s (`unconfirmed`: it still goes on; `staged` when the peer is
+//! in the room and no path to it works). A mapping of it may be in error all the same, as its row says. Only
+//! clients have mappings to change; a server lists what its clients have proposed.
 //!
 //! A line of more than [`REQUEST_BYTES_MAX`] ends the connection. Fields that a side does not know are ignored,
 //! so that commands and programs of different versions understand each other.

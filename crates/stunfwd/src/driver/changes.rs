@@ -28,6 +28,17 @@ pub(super) struct WantedTable {
     waiting: Vec<Waiting>,
 }
 
+/// Whether the server can be asked at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// There is none, or the one that was here has left the room with its last path.
+    Absent,
+    /// It is in the room, and no path to it works: it may have died, or move.
+    Unreached,
+    /// It can be asked.
+    Connected,
+}
+
 /// A change whose author waits for what becomes of it.
 #[derive(Debug)]
 struct Waiting {
@@ -84,7 +95,12 @@ impl WantedTable {
 
 impl Waiting {
     /// Returns how far the change went, once nothing more is to be waited for.
-    fn outcome(&self, snapshot: &IngressSnapshot, peer: bool, at: Instant) -> Option<Outcome> {
+    fn outcome(
+        &self,
+        snapshot: &IngressSnapshot,
+        server: Presence,
+        at: Instant,
+    ) -> Option<Outcome> {
         let waited = at.saturating_duration_since(self.since);
         let opening = snapshot.closing_ports > 0
             || snapshot
@@ -100,9 +116,12 @@ impl Waiting {
         {
             return Some(Outcome::Committed);
         }
-        match peer {
-            false => Some(Outcome::Staged),
-            true => (waited >= COMMIT_WAIT).then_some(Outcome::Unconfirmed),
+        let is_over = waited >= COMMIT_WAIT;
+        match server {
+            Presence::Absent => Some(Outcome::Staged),
+            // The next path may be a moment away.
+            Presence::Unreached => is_over.then_some(Outcome::Staged),
+            Presence::Connected => is_over.then_some(Outcome::Unconfirmed),
         }
     }
 }
@@ -159,13 +178,28 @@ impl Driver {
         }
     }
 
+    /// On the ingress side: whether a change can be agreed on at the moment.
+    pub(super) fn server_presence(&self) -> Presence {
+        let Forwarding::Ingress {
+            connected: Some(instance),
+            ..
+        } = &self.forwarding
+        else {
+            return Presence::Absent;
+        };
+        // Its connections wait for a path for an hour, and its name in the room does not.
+        match self.peers.by_instance(*instance) {
+            None => Presence::Absent,
+            Some(peer) if self.carriers.any_of(peer) => Presence::Connected,
+            Some(_) => Presence::Unreached,
+        }
+    }
+
     /// Answers those who wait for a change that has gone as far as it will for now.
     pub(super) fn settle_changes(&mut self, at: Instant) {
+        let server = self.server_presence();
         let Forwarding::Ingress {
-            wanted,
-            ingress,
-            connected,
-            ..
+            wanted, ingress, ..
         } = &mut self.forwarding
         else {
             return;
@@ -173,11 +207,11 @@ impl Driver {
         if wanted.waiting.is_empty() {
             return;
         }
-        let (snapshot, peer) = (ingress.snapshot(), connected.is_some());
+        let snapshot = ingress.snapshot();
         let mut surplus = wanted.waiting.len().saturating_sub(WAITING_MAX);
         let mut settled = Vec::new();
         for waiting in std::mem::take(&mut wanted.waiting) {
-            let outcome = waiting.outcome(&snapshot, peer, at);
+            let outcome = waiting.outcome(&snapshot, server, at);
             match outcome.or_else(|| (surplus > 0).then_some(Outcome::Unconfirmed)) {
                 Some(outcome) => {
                     surplus = surplus.saturating_sub(1);
@@ -197,5 +231,39 @@ impl Driver {
                 added: waiting.added,
             }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_waits_for_a_server_that_may_answer_and_is_staged_without_one() {
+        let since = now();
+        let waiting = Waiting {
+            version: 2,
+            added: Vec::new(),
+            since,
+            answer_tx: oneshot::channel().0,
+        };
+        let mut snapshot = IngressSnapshot {
+            version: 2,
+            committed: Some(1),
+            ..IngressSnapshot::default()
+        };
+        for (server, at_once, at_last) in [
+            (Presence::Absent, Some(Outcome::Staged), Outcome::Staged),
+            // One that was killed is in the room for minutes.
+            (Presence::Unreached, None, Outcome::Staged),
+            (Presence::Connected, None, Outcome::Unconfirmed),
+        ] {
+            assert_eq!(waiting.outcome(&snapshot, server, since), at_once);
+            let late = waiting.outcome(&snapshot, server, since + COMMIT_WAIT);
+            assert_eq!(late, Some(at_last));
+        }
+        snapshot.committed = Some(2);
+        let committed = waiting.outcome(&snapshot, Presence::Connected, since);
+        assert_eq!(committed, Some(Outcome::Committed));
     }
 }

@@ -7,6 +7,7 @@ use session::{InstanceId, PathKind, PathView, PeerId};
 use tunnel::forward::MappingState as ForwardState;
 
 use super::Driver;
+use super::changes::Presence;
 use super::forwarding::Forwarding;
 use super::peers::PeerEntry;
 use crate::clock::now;
@@ -83,7 +84,7 @@ impl Driver {
             },
             committed,
             peer: match &self.forwarding {
-                Forwarding::Ingress { connected, .. } => connected.is_some(),
+                Forwarding::Ingress { .. } => self.server_presence() == Presence::Connected,
                 Forwarding::Egress { peers, .. } => !peers.is_empty(),
             },
             mappings: mappings.collect(),

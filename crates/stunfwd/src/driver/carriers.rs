@@ -153,7 +153,9 @@ impl Driver {
         let peer = peer.filter(|peer| {
             self.peers.get(*peer).is_some_and(|entry| {
                 entry.instance == instance && entry.key.0 == carrier.peer_key()
-            })
+            }) && self
+                .forwarding
+                .may_add_carrier(instance, carrier.peer_key())
         });
         let Some(peer) = peer else {
             carrier.close(CODE_UNKNOWN, "no such peer");

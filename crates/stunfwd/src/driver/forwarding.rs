@@ -162,6 +162,15 @@ impl Forwarding {
         }
     }
 
+    /// Says whether a carrier of this peer run may be added. Whoever knows the room reads everybody's instance id,
+    /// and could else take the connections of another by naming its run.
+    pub(super) fn may_add_carrier(&self, instance: InstanceId, key: [u8; 32]) -> bool {
+        match self {
+            Self::Ingress { .. } => true,
+            Self::Egress { peers, .. } => peers.get(&instance).is_none_or(|it| it.key == key),
+        }
+    }
+
     pub(super) fn prefer(&self, instance: InstanceId, carrier: CarrierId) {
         match self {
             Self::Ingress { ingress, .. } => ingress.prefer(carrier),

@@ -493,35 +493,45 @@ async fn a_first_flight_that_comes_before_the_route_is_not_lost() {
     );
 }
 
-#[tokio::test]
-async fn nothing_is_awaited_on_a_quiet_carrier_and_something_is_when_the_path_is_cut() {
-    let (ingress, egress, addr, to_ingress) = pair();
-    let (a, b) = connect(&ingress, &egress, addr).await;
-    exchange(&a, &b, 1000).await;
-    timeout(LIMIT, async {
-        while a.unanswered().is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-    .expect("a quiet carrier awaits nothing");
+/// Cuts a path, and sends a datagram into the cut: the socket where it arrives.
+async fn lose(node: &Node, addr: VirtualAddr, carrier: &Carrier) -> UdpSocket {
     let nowhere = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let cut = Route::Direct {
-        local: ingress.local,
-        remote: nowhere.local_addr().unwrap(),
+    let (local, remote) = (node.local, nowhere.local_addr().unwrap());
+    let cut = Route::Direct { local, remote };
+    node.socket.replace(addr, cut).unwrap();
+    carrier.send_datagram(Bytes::from_static(b"lost")).unwrap();
+    nowhere
+}
+
+/// Whether a carrier awaits nothing within the limit.
+async fn is_quiet(carrier: &Carrier) -> bool {
+    let quiet = async {
+        while carrier.unanswered().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     };
-    ingress.socket.replace(addr, cut).unwrap();
-    a.send_datagram(Bytes::from_static(b"lost")).unwrap();
+    timeout(LIMIT, quiet).await.is_ok()
+}
+
+async fn assert_awaited(carrier: &Carrier) {
+    let is_awaited = |waiting| waiting >= Duration::from_millis(100);
     timeout(LIMIT, async {
-        while a
-            .unanswered()
-            .is_none_or(|waiting| waiting < Duration::from_millis(100))
-        {
+        while !carrier.unanswered().is_some_and(is_awaited) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await
     .expect("the datagram is awaited");
+}
+
+#[tokio::test]
+async fn nothing_is_awaited_on_a_quiet_carrier_and_something_is_when_the_path_is_cut() {
+    let (ingress, egress, addr, to_ingress) = pair();
+    let (a, b) = connect(&ingress, &egress, addr).await;
+    exchange(&a, &b, 1000).await;
+    assert!(is_quiet(&a).await, "a quiet carrier awaits nothing");
+    let _nowhere = lose(&ingress, addr, &a).await;
+    assert_awaited(&a).await;
     // The path is back; the copy of the last packet is all it takes.
     ingress
         .socket
@@ -534,14 +544,21 @@ async fn nothing_is_awaited_on_a_quiet_carrier_and_something_is_when_the_path_is
         )
         .unwrap();
     assert!(a.resend_last());
-    timeout(LIMIT, async {
-        while a.unanswered().is_some() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .expect("it is answered");
+    assert!(is_quiet(&a).await, "it is answered");
     assert!(egress.socket.route_stats(to_ingress).unwrap().packets_in > 0);
+}
+
+#[tokio::test]
+async fn what_was_lost_before_anybody_asked_is_awaited_all_the_same() {
+    let (ingress, egress, addr, _) = pair();
+    let (a, b) = connect(&ingress, &egress, addr).await;
+    exchange(&a, &b, 1000).await;
+    let nowhere = lose(&ingress, addr, &a).await;
+    // It is under way before the first question, which can therefore only see what QUIC asks afterwards.
+    let mut buffer = [0; 2000];
+    let sent = timeout(LIMIT, nowhere.recv(&mut buffer)).await;
+    assert!(sent.unwrap().unwrap() > 0);
+    assert_awaited(&a).await;
 }
 
 #[tokio::test]

@@ -337,10 +337,13 @@ impl fmt::Debug for Carrier {
 
 /// Frames that the peer must acknowledge: all but ACK, padding and CONNECTION_CLOSE (RFC 9002, section 2).
 fn eliciting_frames(frames: &FrameStats) -> u64 {
-    frames.crypto
+    frames.ack_frequency
+        + frames.crypto
         + frames.data_blocked
         + frames.datagram
         + u64::from(frames.handshake_done)
+        // What quinn asks with when nothing new is to be sent: the only sign of a small message that is unanswered.
+        + frames.immediate_ack
         + frames.max_data
         + frames.max_stream_data
         + frames.max_streams_bidi

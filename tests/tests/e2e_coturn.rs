@@ -52,14 +52,18 @@ fn transport(status: &Value) -> Option<&str> {
     peers.first()?["path"]["transport"].as_str()
 }
 
-fn assert_relays(pair: &Pair<'_>) {
+fn assert_relays(pair: &Pair<'_>, over_streams: bool) {
     pair.assert_first_byte();
     pair.client.await_kind(REPORT, "relay");
     pair.server.await_kind(REPORT, "relay");
     pair.await_connected(REPORT);
     pair.transfer(TRANSFER_BYTES);
     pair.half_close();
-    pair.assert_udp_echoes();
+    if over_streams {
+        pair.assert_udp_echoes_over_a_stream();
+    } else {
+        pair.assert_udp_echoes();
+    }
     pair.assert_kind("relay");
 }
 
@@ -79,7 +83,7 @@ fn assert_used(coturn: &Coturn<'_>, allocations: usize) {
 fn relays_over(nats: [Nat; 2], expected: [&[&str]; 2]) {
     with_coturn(nats, &[], &[], |lab, coturn, signaling| {
         let pair = Pair::start(lab, signaling);
-        assert_relays(&pair);
+        assert_relays(&pair, expected.iter().any(|words| words.contains(&"tcp")));
         assert_used(coturn, 2);
         for (peer, expected) in [&pair.client, &pair.server].into_iter().zip(expected) {
             let status = peer.status().expect("the program answers");
@@ -125,7 +129,7 @@ fn the_relay_of_the_configuration_is_used_with_its_user() {
             .with_mappings(&MAPPINGS)
             .with_line(&relay);
         let pair = Pair::start_on(lab.a(), lab.b(), &config);
-        assert_relays(&pair);
+        assert_relays(&pair, false);
         assert_used(&coturn, 2);
         assert!(coturn.count(&[&format!("username=<{user}>")]) >= 2);
     });

@@ -127,6 +127,11 @@ impl Scenario {
         }
     }
 
+    /// Whether an end reaches the relay over TCP alone.
+    pub const fn needs_a_stream(&self) -> bool {
+        matches!(self.client.nat(), Nat::UdpBlocked) || matches!(self.server.nat(), Nat::UdpBlocked)
+    }
+
     /// Builds its lab: the client is in home A, the server in home B.
     pub fn build(&self) -> Lab {
         match self.carrier {

@@ -138,7 +138,13 @@ fn in_lab(row: &mut Row, lab: &Lab, options: Options) {
         let report = pair.transfer(TRANSFER_BYTES);
         row.transfer = report["ms"].as_u64().map(Duration::from_millis);
     });
-    row.attempt("UDP echoes", |_| pair.assert_udp_echoes());
+    row.attempt("UDP echoes", |row| {
+        if row.scenario.needs_a_stream() {
+            pair.assert_udp_echoes_over_a_stream();
+        } else {
+            pair.assert_udp_echoes();
+        }
+    });
     row.attempt("NAT types", |row| nat_types(row, lab, &pair));
     row.attempt("the end", |row| last_words(row, &pair, lab.folder()));
     drop(capture);

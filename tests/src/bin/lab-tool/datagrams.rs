@@ -82,7 +82,7 @@ pub(crate) fn check(arguments: &Arguments) -> anyhow::Result<()> {
         "{}",
         json!({ "sent": count, "received": tally.seen.len(), "lost": count - tally.seen.len() as u64,
                 "corrupt": tally.corrupt, "repeated": tally.repeated,
-                "ms": started.elapsed().as_millis() as u64 })
+                "missing": tally.missing(count), "ms": started.elapsed().as_millis() as u64 })
     );
     Ok(())
 }
@@ -159,6 +159,13 @@ impl Tally {
             self.count(&buffer[..length], datagram);
         }
         Ok(())
+    }
+
+    /// The first that did not come back: whether they are neighbours says much about why.
+    fn missing(&self, count: u64) -> Vec<u64> {
+        const SHOWN_MAX: usize = 40;
+        let missing = (0..count).filter(|number| !self.seen.contains(number));
+        missing.take(SHOWN_MAX).collect()
     }
 
     fn count(&mut self, bytes: &[u8], datagram: &impl Fn(u64) -> Vec<u8>) {

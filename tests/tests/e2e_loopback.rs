@@ -13,7 +13,7 @@ use stunfwd_tests::{
     lab::Host,
     process::Process,
     product::{Config, Peer, Role, Signaling, run_to_end},
-    tool,
+    tool, wait,
 };
 use tempfile::TempDir;
 
@@ -57,6 +57,25 @@ fn forward(host: &Host, protocol: &str, service: &str) -> Forwarded {
         spec: format!("{protocol}:{near}:{far}"),
         near: format!("127.0.0.1:{near}"),
     }
+}
+
+#[test]
+fn the_log_says_when_no_path_is_left_and_when_one_is_there_again() {
+    let (_folder, host) = machine();
+    let signaling = start_signaling(&host);
+    let config = Config::new(ROOM, &signaling.url());
+    let mut server = Peer::start(Role::Server, &host, &config);
+    let mut client = Peer::start(Role::Client, &host, &config);
+    client.await_kind(PATIENCE, "lan");
+    let mut said = |line: &str| client.process().stderr().matches(line).count();
+    server.process().freeze();
+    wait::until(PATIENCE, "the end of the last path to be told", || {
+        said("no path to the server is left") == 1
+    });
+    server.process().signal("CONT");
+    wait::until(PATIENCE, "the next path to be told", || {
+        said("connected to the server over ") == 2
+    });
 }
 
 #[test]

@@ -104,7 +104,9 @@ impl Journal {
                 report.mapping, report.filtering
             );
         } else {
-            warn!("no STUN server answers over UDP: NAT type {nat_type}; a relay over TCP is used");
+            warn!(
+                "no STUN server answers over UDP: NAT type {nat_type}; only a relay over TCP can help"
+            );
         }
         self.nat = Some(known);
     }

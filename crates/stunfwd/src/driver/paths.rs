@@ -161,6 +161,10 @@ impl Driver {
             self.journal.path_lost(entry.peer, &entry.view, cause);
         }
         self.abandon(&entry);
+        // The carrier was closed here, so nobody will tell of its end.
+        if cause != DropCause::PeerRemoved && !self.carriers.any_of(entry.peer) {
+            self.journal.peer_lost(entry.peer);
+        }
     }
 
     fn abandon(&mut self, entry: &PathEntry) {

@@ -65,3 +65,22 @@ fn saving_the_file_applies_the_difference_however_it_is_written() {
     assert_eq!(answer(&bed.host, elsewhere), "hello");
     stream.assert_unharmed();
 }
+
+#[test]
+fn what_was_refused_is_tried_again_when_the_file_is_saved_as_it_is() {
+    let bed = Bed::new();
+    let (_server, mut client) = bed.connected(&[]);
+    let file = client.config_file().to_owned();
+    let text = fs::read_to_string(&file).unwrap();
+    let (port, far) = (free_port(), bed.echo.far);
+    let in_the_way = format!("tcp:{port}:1");
+    assert_eq!(client.command(&["map", "add", &in_the_way]).0, Some(0));
+    let wanted = format!("{text}  - \"tcp:{port}:{far}\"\n");
+    fs::write(&file, &wanted).unwrap();
+    wait::until(PATIENCE, "the refusal to be told", || {
+        client.process().stderr().contains("is not added")
+    });
+    assert_eq!(client.command(&["map", "remove", &in_the_way]).0, Some(0));
+    fs::write(&file, &wanted).unwrap();
+    await_answer(&bed.host, port);
+}

@@ -306,6 +306,24 @@ fn signaling_on_ipv6_alone_is_enough_and_on_both_serves_both() {
 }
 
 #[test]
+fn signaling_on_ipv6_alone_relays_as_well() {
+    let (_folder, host) = machine();
+    let [listen, stun] = [(); 2].map(|()| format!("[::1]:{}", free_port()));
+    let labs = ["--relay-allow", "::1/128"];
+    let signaling = Signaling::start_with(&host, &listen, &[&stun], &labs);
+    let forwarded = Forwarded::start(&host);
+    let config = forwarded
+        .config(&[&signaling.url()])
+        .with_line("direct: false");
+    let peers = assert_they_meet(&host, &forwarded, &config, &config);
+    for peer in &peers {
+        let status = peer.await_kind(START, "relay");
+        let remote = &status["peers"][0]["path"]["remote"];
+        assert!(remote.as_str().unwrap().starts_with("[::1]:"), "{status:#}");
+    }
+}
+
+#[test]
 fn a_script_whose_origin_is_a_signaling_server_of_ours_works_and_another_is_explained() {
     let (_folder, host) = machine();
     let signaling = start_signaling(&host, &[]);

@@ -13,7 +13,7 @@ pub enum LogLevel {
     Info,
     /// Changes of state, with addresses.
     Debug,
-    /// Every packet.
+    /// Single packets: checks, probes and what was dropped.
     Trace,
 }
 

@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{
@@ -51,7 +51,8 @@ pub(crate) fn start(level: Option<LogLevel>, format: LogFormat) -> Result<LogSin
 fn filter(level: Option<LogLevel>, rust_log: Option<&str>) -> Result<EnvFilter, Failure> {
     match (level, rust_log) {
         (None, Some(directives)) if !directives.trim().is_empty() => EnvFilter::try_new(directives)
-            .with_context(|| format!("RUST_LOG: `{directives}`: write for example info"))
+            // Its source says the same once more.
+            .map_err(|error| anyhow!("RUST_LOG: `{directives}`: write for example info: {error}"))
             .map_err(Failure::usage),
         (level, _) => Ok(EnvFilter::new(directives(level.unwrap_or(LogLevel::Info)))),
     }
@@ -87,6 +88,15 @@ mod tests {
             error.starts_with("error: RUST_LOG: `stunfwd=loud`: "),
             "{error}"
         );
+        let parsed = EnvFilter::try_new("stunfwd=loud").unwrap_err();
+        let causes = [parsed.to_string(), error_source(&parsed)];
+        for cause in causes.iter().filter(|cause| !cause.is_empty()) {
+            assert_eq!(error.matches(cause).count(), 1, "{error}");
+        }
+    }
+
+    fn error_source(error: &dyn std::error::Error) -> String {
+        error.source().map_or_else(String::new, ToString::to_string)
     }
 
     #[test]

@@ -36,8 +36,9 @@ pub(super) fn run(mut session: Session, runtime: &Handle) {
         return;
     }
     let mut input = io::stdin().lock();
+    let mut line = Vec::new();
     loop {
-        match next(&mut input) {
+        match next(&mut input, &mut line) {
             Ok(Input::Line(line)) => match runtime.block_on(session.answer(&line)) {
                 Answer::Text(text) => print(&text),
                 Answer::Quit(text) => return print(&text),
@@ -65,15 +66,16 @@ pub(super) fn run(mut session: Session, runtime: &Handle) {
     }
 }
 
-fn next(input: &mut impl BufRead) -> io::Result<Input> {
-    let mut line = Vec::new();
-    let mut bounded = input.take(LINE_BYTES_MAX as u64);
-    let read = bounded.read_until(b'\n', &mut line)?;
-    if read == 0 {
-        return Ok(Input::End);
-    }
-    if read == LINE_BYTES_MAX && !line.ends_with(b"\n") {
+/// Reads on in a line, of which `line` is the beginning; an error leaves there what was read of it.
+fn next(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Input> {
+    let mut bounded = input.take((LINE_BYTES_MAX - line.len()) as u64);
+    bounded.read_until(b'\n', line)?;
+    if line.len() == LINE_BYTES_MAX && !line.ends_with(b"\n") {
         return Ok(Input::TooLong);
+    }
+    let line = std::mem::take(line);
+    if line.is_empty() {
+        return Ok(Input::End);
     }
     Ok(Input::Line(String::from_utf8_lossy(&line).into_owned()))
 }
@@ -87,17 +89,46 @@ pub(super) fn print(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     #[test]
     fn lines_are_read_whatever_they_end_with_and_are_bounded() {
         let mut input: &[u8] = b"list\r\n\nadd \xff\nquit";
         let mut lines = Vec::new();
-        while let Input::Line(line) = next(&mut input).unwrap() {
+        let mut begun = Vec::new();
+        while let Input::Line(line) = next(&mut input, &mut begun).unwrap() {
             lines.push(line);
         }
         assert_eq!(lines, ["list\r\n", "\n", "add \u{fffd}\n", "quit"]);
         let mut zeros = io::BufReader::new(io::repeat(0));
-        assert_eq!(next(&mut zeros).unwrap(), Input::TooLong);
+        assert_eq!(next(&mut zeros, &mut begun).unwrap(), Input::TooLong);
+    }
+
+    #[test]
+    fn a_line_that_comes_in_parts_is_one_line() {
+        struct Pipe(VecDeque<io::Result<&'static [u8]>>);
+        impl Read for Pipe {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let part = self.0.pop_front().unwrap_or(Ok(b""))?;
+                buffer[..part.len()].copy_from_slice(part);
+                Ok(part.len())
+            }
+        }
+        let nothing_yet = || Err(ErrorKind::WouldBlock.into());
+        let parts = [
+            Ok(&b"add tcp:80"[..]),
+            nothing_yet(),
+            Ok(b"80:22\n"),
+            nothing_yet(),
+        ];
+        let mut input = io::BufReader::new(Pipe(VecDeque::from(parts)));
+        let mut begun = Vec::new();
+        assert!(next(&mut input, &mut begun).is_err());
+        let line = next(&mut input, &mut begun).unwrap();
+        assert_eq!(line, Input::Line("add tcp:8080:22\n".to_owned()));
+        assert!(next(&mut input, &mut begun).is_err());
+        assert_eq!(next(&mut input, &mut begun).unwrap(), Input::End);
     }
 }

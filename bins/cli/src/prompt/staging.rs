@@ -114,8 +114,11 @@ impl Staging {
         table: &TableView,
     ) -> Result<Staged, StageError> {
         if let Some(place) = self.removed.iter().position(|(_, old)| *old == mapping) {
-            self.removed.remove(place);
-            return Ok(Staged::Kept(mapping));
+            let (id, _) = self.removed.remove(place);
+            if table.mappings.iter().any(|view| view.id == id) {
+                return Ok(Staged::Kept(mapping));
+            }
+            // Somebody else removed it meanwhile, so it has to be added.
         }
         if find(table, &mapping).is_some() {
             return Err(StageError::Present(mapping));
@@ -344,6 +347,16 @@ mod tests {
             staging.remove(rule("tcp:9:9"), &table),
             Err(StageError::Absent(mapping("tcp:9:9")))
         );
+    }
+
+    #[test]
+    fn what_somebody_else_removed_meanwhile_does_not_stay_but_is_added() {
+        let mut staging = Staging::default();
+        let before = table(&[(0, "tcp:1:1")]);
+        staging.remove(remove(0), &before).unwrap();
+        let added = staging.add(mapping("tcp:1:1"), &table(&[]));
+        assert_eq!(added, Ok(Staged::Added(mapping("tcp:1:1"), None)));
+        assert_eq!(staging.changes(), [Change::Add(mapping("tcp:1:1"))]);
     }
 
     #[test]

@@ -8,13 +8,14 @@ use mapping_core::PortMapping;
 pub(super) fn with_mappings(text: &str, mappings: &[PortMapping]) -> Option<String> {
     let entries = Entries::of(text)?;
     let indent = entries.indent(text);
-    let list = list(mappings, indent);
+    let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let list = list(mappings, indent, line_end);
     let mut out = text.to_owned();
     if let Some(value) = entries.mappings {
         out.replace_range(value, &list);
     } else {
         let comma = if entries.last_end.is_some() { "," } else { "" };
-        let space = indent.map_or_else(|| " ".to_owned(), |indent| format!("\n{indent}"));
+        let space = indent.map_or_else(|| " ".to_owned(), |indent| format!("{line_end}{indent}"));
         let at = entries.last_end.unwrap_or(entries.start);
         out.insert_str(at, &format!("{comma}{space}\"mappings\": {list}"));
     }
@@ -73,7 +74,7 @@ impl Entries {
     }
 }
 
-fn list(mappings: &[PortMapping], indent: Option<&str>) -> String {
+fn list(mappings: &[PortMapping], indent: Option<&str>, line_end: &str) -> String {
     // A specification has no character that JSON would escape.
     let quoted: Vec<_> = mappings
         .iter()
@@ -85,9 +86,9 @@ fn list(mappings: &[PortMapping], indent: Option<&str>) -> String {
     let mut list = String::from("[");
     for (index, spec) in quoted.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        write!(list, "{comma}\n{indent}{indent}{spec}").expect("a String takes it");
+        write!(list, "{comma}{line_end}{indent}{indent}{spec}").expect("a String takes it");
     }
-    write!(list, "\n{indent}]").expect("a String takes it");
+    write!(list, "{line_end}{indent}]").expect("a String takes it");
     list
 }
 
@@ -160,6 +161,10 @@ mod tests {
             (
                 "{\n    \"x\": {\"mappings\": 1},\n    \"a\": true\n}\n",
                 "{\n    \"x\": {\"mappings\": 1},\n    \"a\": true,\n    \"mappings\": [\n        \"tcp:9:9\"\n    ]\n}\n",
+            ),
+            (
+                "{\r\n  \"a\": 1\r\n}\r\n",
+                "{\r\n  \"a\": 1,\r\n  \"mappings\": [\r\n    \"tcp:9:9\"\r\n  ]\r\n}\r\n",
             ),
             (
                 "{\n  \"mappings\": null\n}",

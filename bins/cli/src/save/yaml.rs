@@ -72,12 +72,12 @@ fn edited(
         .map_or(INDENT, |entry| indent(lines[entry.start]));
     let mut out = lines[..key].concat();
     // `mappings: []` cannot have entries below it.
-    out.push_str(
-        &lines[key]
-            .replacen("[]", "", 1)
-            .replacen("null", "", 1)
-            .replacen('~', "", 1),
-    );
+    let (mut value, remark) = (without_remark(lines[key]).to_owned(), remark(lines[key]));
+    for nothing in ["[]", "null", "~"] {
+        value = value.replacen(nothing, "", 1);
+    }
+    out.push_str(&value);
+    out.push_str(remark);
     end_line(&mut out, line_end);
     for index in block.clone() {
         let of = entries.iter().position(|entry| entry.contains(&index));
@@ -94,20 +94,44 @@ fn edited(
     Some(out)
 }
 
-/// Writes a list in brackets anew, an entry a line.
+/// Writes a list in brackets anew, an entry a line. A remark stays with the entry that it stands behind.
 fn replaced(lines: &[&str], key: usize, new: &[PortMapping], line_end: &str) -> String {
     let mut out = lines[..key].concat();
     let line = lines[key];
     let name = line.split_inclusive(':').next().unwrap_or(line);
     out.push_str(name);
     let end = end_of_brackets(lines, key);
-    let remark = line.trim_end()[without_remark(line).trim_end().len()..].trim();
-    if end == key + 1 && !remark.is_empty() {
+    let behind = remark(line).trim();
+    if !behind.is_empty() {
         out.push(' ');
-        out.push_str(remark);
+        out.push_str(behind);
     }
     out.push_str(line_end);
-    for mapping in new {
+    let mut rest: Vec<&PortMapping> = new.iter().collect();
+    for line in &lines[key + 1..end] {
+        let listed: Vec<PortMapping> = listed(line);
+        let kept = |mapping: &&PortMapping| listed.contains(mapping);
+        let stay: Vec<&PortMapping> = rest.extract_if(.., |mapping| kept(mapping)).collect();
+        let behind = remark(line).trim();
+        for mapping in &stay {
+            out.push_str(&entry(INDENT, mapping, ""));
+            out.push_str(line_end);
+        }
+        if behind.is_empty() {
+            continue;
+        }
+        if stay.is_empty() && listed.is_empty() {
+            out.push_str(INDENT);
+        } else if stay.is_empty() {
+            continue;
+        } else {
+            out.truncate(out.len() - line_end.len());
+            out.push(' ');
+        }
+        out.push_str(behind);
+        out.push_str(line_end);
+    }
+    for mapping in rest {
         out.push_str(&entry(INDENT, mapping, line_end));
     }
     out.push_str(&lines[end..].concat());
@@ -188,6 +212,20 @@ fn without_remark(line: &str) -> &str {
         before = c;
     }
     line
+}
+
+/// Returns what [`without_remark`] leaves out.
+fn remark(line: &str) -> &str {
+    &line[without_remark(line).len()..]
+}
+
+/// Returns the entries in a line of a list in brackets, as far as they are written as rules.
+fn listed(line: &str) -> Vec<PortMapping> {
+    let is_around = |c: char| c.is_whitespace() || "[]'\"".contains(c);
+    let entries = without_remark(line).split(',');
+    entries
+        .filter_map(|entry| entry.trim_matches(is_around).parse().ok())
+        .collect()
 }
 
 fn is_entry(line: &str) -> bool {
@@ -273,6 +311,16 @@ roomId: x
                 "mappings:   # none\r\n  - tcp:9:9\r\na: 1\r\n",
             ),
             (
+                "mappings: # [] is null, ~ too\n",
+                &[],
+                "mappings: # [] is null, ~ too\n  - tcp:9:9\n",
+            ),
+            (
+                "mappings: null # null [] ~\n",
+                &[],
+                "mappings:  # null [] ~\n  - tcp:9:9\n",
+            ),
+            (
                 "mappings:\n- tcp:1:1\n- tcp:2:2\na: 1\n",
                 &["tcp:1:1", "tcp:2:2"],
                 "mappings:\n- tcp:9:9\na: 1\n",
@@ -300,5 +348,33 @@ roomId: x
             );
         }
         assert_eq!(rewrite("mappings:\n  - tcp:1:1\n", &[], &["tcp:9:9"]), None);
+    }
+
+    #[test]
+    fn remarks_between_brackets_stay_where_they_belong() {
+        let text = "\
+mappings: [ # mine
+    tcp:1:1, # the shell
+    # a database
+    'tcp:2:2', tcp:4:4,   # and its twin
+    {protocol: udp, localPort: 3, remotePort: 3}, # names
+
+    tcp:5:5 ] # the end
+a: 1 # one
+";
+        let old = ["tcp:1:1", "tcp:2:2", "tcp:4:4", "udp:3:3", "tcp:5:5"];
+        let new = ["tcp:2:2", "tcp:4:4", "udp:3:3", "tcp:5:5", "tcp:9:9"];
+        let expected = "\
+mappings: # mine
+  # a database
+  - tcp:2:2
+  - tcp:4:4 # and its twin
+  # names
+  - tcp:5:5 # the end
+  - udp:3:3
+  - tcp:9:9
+a: 1 # one
+";
+        assert_eq!(rewrite(text, &old, &new).unwrap(), expected);
     }
 }

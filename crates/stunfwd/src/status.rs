@@ -210,7 +210,10 @@ impl fmt::Display for Status {
         if self.mappings.is_empty() {
             write!(f, "No mappings.")?;
         } else {
-            writeln!(f, "Mappings, version {}:", self.mapping_version)?;
+            match self.mapping_version {
+                0 => writeln!(f, "Mappings, not agreed on with a peer yet:")?,
+                version => writeln!(f, "Mappings, version {version}:")?,
+            }
             write!(f, "{}", mapping_table(&self.mappings))?;
         }
         match self.process.refused_connections {
@@ -497,6 +500,15 @@ mod tests {
             waiting.to_string(),
             "stunfwd-client 0.1.0: waiting\n  waiting for a server in this room\n\
              NAT: Unknown (mapping unknown, filtering unknown, ports unknown)\nNo mappings."
+        );
+        let with_mappings = Status {
+            mappings: example().mappings,
+            ..waiting
+        };
+        let text = with_mappings.to_string();
+        assert!(
+            text.contains("\nMappings, not agreed on with a peer yet:\n"),
+            "{text}"
         );
     }
 }

@@ -4,7 +4,7 @@ use mapping_core::{
     PortMapping,
     config::{ClientConfig, CommonConfig},
 };
-use stunfwd::{Change, TableView};
+use stunfwd::{Change, MappingView, TableView};
 
 /// What was taken out of the file, and what was put in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,18 +28,27 @@ impl Difference {
 
     /// Returns the changes that bring it to a table, which others may have changed: what they removed is
     /// not there to be removed, and what they added too is there already.
-    pub(super) fn changes(&self, table: &TableView) -> Vec<Change> {
-        let find = |mapping: &PortMapping| {
-            let mut views = table.mappings.iter();
-            views.find(|view| view.mapping == *mapping)
-        };
-        let removed = self.removed.iter().filter_map(find);
-        let added = self.added.iter().filter(|mapping| find(mapping).is_none());
+    ///
+    /// `then` is the table of when the file was found changed, which `map save` may have written; what others did
+    /// since is younger than the file, and stays done.
+    pub(super) fn changes(&self, then: &TableView, now: &TableView) -> Vec<Change> {
+        let removed = self
+            .removed
+            .iter()
+            .filter_map(|mapping| find(then, mapping));
+        let removed = removed.filter(|old| now.mappings.iter().any(|view| view.id == old.id));
+        let added = self.added.iter();
+        let added =
+            added.filter(|mapping| [then, now].iter().all(|it| find(it, mapping).is_none()));
         removed
             .map(|view| Change::Remove(view.id))
             .chain(added.cloned().map(Change::Add))
             .collect()
     }
+}
+
+fn find<'t>(table: &'t TableView, mapping: &PortMapping) -> Option<&'t MappingView> {
+    table.mappings.iter().find(|view| view.mapping == *mapping)
 }
 
 /// Returns the keys other than `mappings` that mean something else now.
@@ -78,10 +87,7 @@ mod tests {
     use std::path::Path;
 
     use mapping_core::MappingId;
-    use stunfwd::{
-        MappingView,
-        status::{MappingState, MappingStatus},
-    };
+    use stunfwd::status::{MappingState, MappingStatus};
 
     use super::*;
 
@@ -123,7 +129,7 @@ mod tests {
         // Others removed tcp:1:1 and tcp:3:3, and added udp:4:4 and udp:9:9.
         let table = table(&["tcp:2:2", "udp:9:9", "udp:4:4"]);
         assert_eq!(
-            difference.changes(&table),
+            difference.changes(&table, &table),
             [
                 Change::Remove(MappingId::new(10)),
                 Change::Add("udp:5:5".parse().unwrap())
@@ -131,6 +137,19 @@ mod tests {
         );
         let same = Difference::between(&before, &mappings(&["tcp:3:3", "tcp:2:2", "tcp:1:1"]));
         assert_eq!(same, Difference::default());
+    }
+
+    #[test]
+    fn what_others_do_while_the_file_is_being_read_is_younger_than_it() {
+        // `map add tcp:2:2`, `map remove tcp:3:3`, `map save`, and then both are taken back.
+        let before = mappings(&["tcp:1:1", "tcp:3:3"]);
+        let difference = Difference::between(&before, &mappings(&["tcp:1:1", "tcp:2:2"]));
+        let then = table(&["tcp:1:1", "tcp:2:2"]);
+        let mut now = table(&["tcp:1:1"]);
+        let mut back = table(&["tcp:3:3"]).mappings.remove(0);
+        back.id = MappingId::new(20);
+        now.mappings.push(back);
+        assert_eq!(difference.changes(&then, &now), []);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::{
 };
 
 use mapping_core::config::{ClientConfig, ConfigError};
-use stunfwd::{Change, ChangeError, Mappings, Outcome};
+use stunfwd::{Applied, Change, ChangeError, Mappings, Outcome, TableView};
 use tracing::{info, warn};
 
 use crate::config_file;
@@ -27,6 +27,9 @@ use watch::Watch;
 
 /// How long a file must stay as it is before it counts: some editors write it in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(300);
+
+/// How often a save is tried when others change the table between a look at it and the change.
+const ATTEMPTS_MAX: u32 = 10;
 
 /// What was seen of the file. Of a text that holds secrets only a hash is kept, and when it was written: saving it
 /// as it is means to try again what was refused.
@@ -89,6 +92,9 @@ impl Follower {
         if seen == self.seen {
             return true;
         }
+        let Some(mut then) = self.mappings.view().await else {
+            return false;
+        };
         loop {
             tokio::time::sleep(DEBOUNCE).await;
             let (now, again) = self.read().await;
@@ -96,13 +102,17 @@ impl Follower {
                 break;
             }
             (seen, read) = (now, again);
+            let Some(view) = self.mappings.view().await else {
+                return false;
+            };
+            then = view;
         }
         if seen == self.seen {
             return true;
         }
         self.seen = seen;
         match read.and_then(|text| ClientConfig::parse(&self.file, &text)) {
-            Ok(config) => self.apply(config).await,
+            Ok(config) => self.apply(config, &then).await,
             Err(error) => {
                 self.say_invalid(&error);
                 true
@@ -132,45 +142,55 @@ impl Follower {
         }
     }
 
-    async fn apply(&mut self, config: ClientConfig) -> bool {
+    /// Applies what the file says now; `then` is the table of when it was found changed.
+    async fn apply(&mut self, config: ClientConfig, then: &TableView) -> bool {
         self.say_keys(&config);
         let difference = Difference::between(&self.listed, &config.mappings);
-        let Some(table) = self.mappings.view().await else {
-            return false;
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(table) = self.mappings.view().await else {
+                return false;
+            };
+            let wanted = difference.changes(then, &table);
+            let (changes, refused) = self.acceptable(wanted).await;
+            if !changes.is_empty() {
+                let text = texts(&changes, &table);
+                match self.mappings.apply(changes).await {
+                    Ok(applied) => self.say_applied(&text, &applied),
+                    Err(ChangeError::Stopped) => return false,
+                    // Somebody else changed the table since it was looked at.
+                    Err(_) => continue,
+                }
+            }
+            self.listed = config.mappings;
+            self.say_refused(refused);
+            return true;
+        }
+        warn!(
+            "{} was saved while the table was changing: trying again",
+            self.name
+        );
+        self.seen = Seen::Unreadable(String::new());
+        true
+    }
+
+    fn say_applied(&self, text: &str, applied: &Applied) {
+        let how = match applied.outcome {
+            Outcome::Committed => "in force on both ends",
+            Outcome::Staged => "in force here, and proposed when a peer comes",
+            // Outcomes of later versions are no agreement either.
+            Outcome::Unconfirmed | _ => "in force here, the server has not agreed yet",
         };
-        let wanted = difference.changes(&table);
-        let before = std::mem::replace(&mut self.listed, config.mappings);
-        let (changes, refused) = self.acceptable(wanted).await;
+        let (file, version) = (&self.name, applied.table.version);
+        info!("{file} was saved: {text}: version {version} is {how}");
+    }
+
+    fn say_refused(&mut self, refused: Vec<(Change, ChangeError)>) {
         for (change, error) in refused {
             if let Change::Add(mapping) = change {
                 let file = &self.name;
                 warn!("{file}: `{mapping}` is not added: {error}");
                 // The next save tries it again.
                 self.listed.retain(|listed| *listed != mapping);
-            }
-        }
-        if changes.is_empty() {
-            return true;
-        }
-        let text = texts(&changes, &table);
-        match self.mappings.apply(changes).await {
-            Ok(applied) => {
-                let how = match applied.outcome {
-                    Outcome::Committed => "in force on both ends",
-                    Outcome::Staged => "in force here, and proposed when a peer comes",
-                    // Outcomes of later versions are no agreement either.
-                    Outcome::Unconfirmed | _ => "in force here, the server has not agreed yet",
-                };
-                let (file, version) = (&self.name, applied.table.version);
-                info!("{file} was saved: {text}: version {version} is {how}");
-                true
-            }
-            Err(ChangeError::Stopped) => false,
-            Err(error) => {
-                let file = &self.name;
-                warn!("{file} was saved and could not be applied, save it again: {error}");
-                self.listed = before;
-                true
             }
         }
     }
@@ -203,7 +223,7 @@ impl Follower {
     }
 }
 
-fn texts(changes: &[Change], table: &stunfwd::TableView) -> String {
+fn texts(changes: &[Change], table: &TableView) -> String {
     let text = |change: &Change| match change {
         Change::Add(mapping) => format!("+ {mapping}"),
         Change::Remove(id) => {

@@ -32,6 +32,8 @@ pub(super) struct OwnSlot {
     pub(super) signed: u64,
     /// Another run with our key has the room.
     pub(super) replaced: bool,
+    /// The slot is free there, but another participant lives in it elsewhere: not to be written before then.
+    pub(super) taken_elsewhere_until: Option<Instant>,
 }
 
 /// The sequence of our writes, one for all servers: the same description has the same sequence everywhere, a
@@ -146,8 +148,8 @@ impl<S: SlotStore> Publisher<S> {
             if !due {
                 break;
             }
-            if self.own_slot_rx.borrow().replaced {
-                republish_at = Instant::now() + REPUBLISH;
+            if let Some(until) = self.rests_until() {
+                republish_at = until;
                 continue;
             }
             sleep(GATHERING).await;
@@ -156,7 +158,8 @@ impl<S: SlotStore> Publisher<S> {
                 () = self.publish_until_accepted() => {}
             }
             let jitter = rand::rng().random_range(0.9..1.1);
-            republish_at = Instant::now() + REPUBLISH.mul_f64(jitter);
+            let next = Instant::now() + REPUBLISH.mul_f64(jitter);
+            republish_at = self.rests_until().unwrap_or(next);
         }
         if self.written > 0 {
             let removal = self.own_writes.ledger.tried() + 1;
@@ -164,11 +167,21 @@ impl<S: SlotStore> Publisher<S> {
         }
     }
 
+    /// Returns until when the room is somebody else's, if it is.
+    fn rests_until(&self) -> Option<Instant> {
+        let own = *self.own_slot_rx.borrow();
+        let now = Instant::now();
+        if own.replaced {
+            return Some(now + REPUBLISH);
+        }
+        own.taken_elsewhere_until.filter(|until| *until > now)
+    }
+
     async fn publish_until_accepted(&mut self) {
         let mut pause = RETRY_MIN;
         loop {
             let own = *self.own_slot_rx.borrow_and_update();
-            if own.replaced {
+            if self.rests_until().is_some() {
                 return;
             }
             let ledger = &self.own_writes.ledger;
@@ -357,6 +370,7 @@ mod tests {
         tried_rx: mpsc::Receiver<u64>,
         events_rx: mpsc::Receiver<RoomEvent>,
         own_slot_tx: watch::Sender<OwnSlot>,
+        _description_tx: watch::Sender<Option<Vec<u8>>>,
     }
 
     /// A publisher with something to say, after sequence 10, on a server that remembers sequence `stale`.
@@ -364,6 +378,7 @@ mod tests {
         let (tried_tx, tried_rx) = mpsc::channel(64);
         let (events_tx, events_rx) = mpsc::channel(64);
         let (own_slot_tx, own_slot_rx) = watch::channel(OwnSlot::default());
+        let (description_tx, description_rx) = watch::channel(Some(vec![1]));
         let room = mapping_core::RoomId::new("a room for tests of publishers".to_owned()).unwrap();
         let publisher = Publisher {
             place: PlaceId(0),
@@ -372,7 +387,7 @@ mod tests {
             keys: Arc::new(RoomKeys::derive(&room)),
             slot: SlotName::server(),
             events_tx,
-            description_rx: watch::channel(Some(vec![1])).1,
+            description_rx,
             own_slot_rx,
             written: 0,
         };
@@ -381,6 +396,7 @@ mod tests {
             tried_rx,
             events_rx,
             own_slot_tx,
+            _description_tx: description_tx,
         }
     }
 
@@ -411,6 +427,22 @@ mod tests {
         tokio::join!(world.publisher.publish_until_accepted(), show);
         assert_eq!(world.tried_rx.recv().await, Some(5001));
         assert!(began.elapsed() < RETRY_MIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_that_is_taken_elsewhere_is_written_only_when_nothing_was_heard_of_its_owner() {
+        let mut world = publisher(None);
+        let began = Instant::now();
+        let until = began + Duration::from_secs(180);
+        world
+            .own_slot_tx
+            .send_modify(|own| own.taken_elsewhere_until = Some(until));
+        let stop = CancellationToken::new();
+        tokio::select! {
+            () = world.publisher.run(stop.clone()) => unreachable!("nobody stops it"),
+            seq = world.tried_rx.recv() => assert_eq!(seq, Some(11)),
+        }
+        assert!(began.elapsed() >= Duration::from_secs(180));
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::publisher::{OwnSlot, OwnWrites};
-use super::room::{Change, Room};
+use super::room::{ABANDONED_AFTER, Change, Room};
 use super::{PlaceId, RoomEvent};
 
 /// What the reader knows of one signaling server.
@@ -20,6 +20,23 @@ pub(super) struct WatchedPlace {
     answers: bool,
     /// Its room shows our slot as written by another run with our key.
     shows_another: bool,
+    /// Who has our slot there.
+    owner: Option<Owner>,
+    /// The present snapshot has shown our slot.
+    shown: bool,
+}
+
+/// Who has our slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// A run with our key.
+    Us,
+    /// Another member of the room, whose sequence rose last at that time: the server's slot may be anybody's.
+    Another {
+        key: PublicKey,
+        seq: u64,
+        risen_at: Instant,
+    },
 }
 
 impl WatchedPlace {
@@ -32,6 +49,8 @@ impl WatchedPlace {
             own_slot_tx,
             answers: false,
             shows_another: false,
+            owner: None,
+            shown: false,
         }
     }
 }
@@ -102,6 +121,7 @@ impl Reader {
                 self.hand_on(change).await
             }
             WatchEvent::Removed { slot, .. } if slot == self.own => {
+                self.set_owner(place, None);
                 self.show_another(place, false).await?;
                 self.own_slot(place, |own| own.seq = None);
                 Ok(())
@@ -111,12 +131,18 @@ impl Reader {
                 self.hand_on(change).await
             }
             WatchEvent::Connected => {
+                if let Some(it) = self.places.get_mut(place.0) {
+                    it.shown = false;
+                }
                 self.room.begin_snapshot(place);
                 Ok(())
             }
             WatchEvent::Ready { own_seq } => {
                 self.room.end_snapshot(place, Instant::now());
                 self.set_answers(place, true);
+                if self.places.get(place.0).is_some_and(|it| !it.shown) {
+                    self.set_owner(place, None);
+                }
                 if own_seq.is_none() {
                     self.show_another(place, false).await?;
                 }
@@ -142,6 +168,35 @@ impl Reader {
         if let Some(it) = self.places.get_mut(place.0) {
             it.answers = answers;
         }
+        self.judge_taken();
+    }
+
+    fn set_owner(&mut self, place: PlaceId, owner: Option<Owner>) {
+        if let Some(it) = self.places.get_mut(place.0) {
+            it.owner = owner;
+            it.shown = true;
+        }
+        self.judge_taken();
+    }
+
+    /// A room has one server, also where one of its signaling servers has forgotten it: who is refused by one
+    /// does not take the place on another. A life is a sequence that rises, which no signaling server can feign.
+    fn judge_taken(&self) {
+        for (index, place) in self.places.iter().enumerate() {
+            let lives_elsewhere = |(other, it): (usize, &WatchedPlace)| match it.owner {
+                Some(Owner::Another { risen_at, .. }) if it.answers && other != index => {
+                    Some(risen_at + ABANDONED_AFTER)
+                }
+                Some(Owner::Another { .. } | Owner::Us) | None => None,
+            };
+            let elsewhere = self.places.iter().enumerate();
+            let until = elsewhere.filter_map(lives_elsewhere).max();
+            let until = until.filter(|_| place.owner.is_none());
+            place.own_slot_tx.send_if_modified(|own| {
+                let before = std::mem::replace(&mut own.taken_elsewhere_until, until);
+                before.is_some() && until.is_none()
+            });
+        }
     }
 
     fn own_slot(&self, place: PlaceId, change: impl FnOnce(&mut OwnSlot)) {
@@ -155,6 +210,7 @@ impl Reader {
     /// The server's slot may be another key's: whoever runs a signaling server can write it under a key of his
     /// own, so that it says nothing about us but that it is not ours there. The next write is told whose it is.
     async fn on_own_slot(&mut self, place: PlaceId, state: &SlotState) -> Result<(), Deaf> {
+        self.set_owner(place, self.owner_of(place, state));
         if state.key != self.own_key {
             self.show_another(place, false).await?;
             self.own_slot(place, |own| own.seq = None);
@@ -171,6 +227,25 @@ impl Reader {
             });
         }
         self.show_another(place, is_another).await
+    }
+
+    fn owner_of(&self, place: PlaceId, state: &SlotState) -> Option<Owner> {
+        if state.key == self.own_key {
+            return Some(Owner::Us);
+        }
+        let before = self.places.get(place.0)?.owner;
+        let is_known = matches!(
+            before,
+            Some(Owner::Another { key, seq, .. }) if key == state.key && seq >= state.seq
+        );
+        if is_known {
+            return before;
+        }
+        self.is_vouched_for(state).then(|| Owner::Another {
+            key: state.key,
+            seq: state.seq,
+            risen_at: Instant::now(),
+        })
     }
 
     async fn show_another(&mut self, place: PlaceId, shows_another: bool) -> Result<(), Deaf> {
@@ -431,6 +506,40 @@ mod tests {
         assert_eq!(world.own_slots[1].borrow().seq, Some(100));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_room_that_another_server_lives_in_is_not_taken_where_it_was_forgotten() {
+        let mut world = server_of_two();
+        world.snapshot(B, None).await;
+        let until = |world: &World| world.own_slots[1].borrow().taken_elsewhere_until;
+        let alive = |world: &World, seq| world.sealed(SlotName::server(), 9, 9, seq);
+
+        let moved = world.sealed(SlotName::server(), 9, 1, 500);
+        world.snapshot(A, Some(moved)).await;
+        assert_eq!(until(&world), None, "no member of the room wrote that");
+
+        let state = alive(&world, 501);
+        world.snapshot(A, Some(state.clone())).await;
+        let first = Instant::now() + ABANDONED_AFTER;
+        assert_eq!(until(&world), Some(first));
+        assert_eq!(
+            world.own_slots[0].borrow().taken_elsewhere_until,
+            None,
+            "whether it is free there is for that server to say"
+        );
+
+        tokio::time::advance(ABANDONED_AFTER / 2).await;
+        world.snapshot(A, Some(state)).await;
+        assert_eq!(until(&world), Some(first), "the same write is no life");
+        let state = alive(&world, 502);
+        world.take(A, WatchEvent::Slot(state)).await;
+        assert_eq!(until(&world), Some(Instant::now() + ABANDONED_AFTER));
+
+        world.own_slots[1].mark_unchanged();
+        world.snapshot(A, None).await;
+        assert_eq!(until(&world), None);
+        assert!(world.own_slots[1].has_changed().unwrap());
+    }
+
     #[tokio::test]
     async fn what_no_member_of_the_room_wrote_stands_in_nobodys_way() {
         let mut world = server_of_two();
@@ -448,9 +557,11 @@ mod tests {
         }
         let events = std::iter::from_fn(|| world.events_rx.try_recv().ok());
         let opened: Vec<_> = events
-            .filter_map(|event| match event {
-                RoomEvent::Opened { slot, key, .. } => Some((slot, key)),
-                _ => None,
+            .filter_map(|event| {
+                let RoomEvent::Opened { slot, key, .. } = event else {
+                    return None;
+                };
+                Some((slot, key))
             })
             .collect();
         assert_eq!(opened, [(SlotName::server(), key(2)), (slot, key(7))]);

@@ -16,7 +16,7 @@ use super::PlaceId;
 const VANISHED_GRACE: Duration = Duration::from_secs(30);
 /// A living owner writes every two minutes. One that has not for so long makes room for another key that holds
 /// the same slot on another server.
-const ABANDONED_AFTER: Duration = Duration::from_secs(180);
+pub(super) const ABANDONED_AFTER: Duration = Duration::from_secs(180);
 /// Slots that are remembered; a room holds fewer. Beyond it writes are merely handed on twice.
 const SLOTS_MAX: usize = 1024;
 

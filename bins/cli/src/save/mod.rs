@@ -198,6 +198,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_killed_program_of_our_number_left_is_no_obstacle() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("config.yml");
+        fs::write(&file, HEAD).unwrap();
+        let left = format!(".config.yml.{}", std::process::id());
+        fs::write(home.path().join(left), "half of").unwrap();
+        assert_eq!(
+            save(&file, &mappings(&["tcp:1:1"])).unwrap(),
+            Saved::Written
+        );
+        let text = fs::read_to_string(&file).unwrap();
+        assert_eq!(text, format!("{HEAD}mappings:\n  - tcp:1:1\n"));
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
     #[cfg(unix)]
     #[test]
     fn mode_and_symbolic_link_stay() {

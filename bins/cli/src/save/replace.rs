@@ -46,7 +46,14 @@ fn write(new: &Path, like: &Metadata, text: &str) -> io::Result<()> {
     // It holds secrets: until it has the old one's mode nobody else may read it.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(new)?;
+    let mut file = options.open(new).or_else(|error| {
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            return Err(error);
+        }
+        // Left by one with our number that was killed here: in a container every run has the same.
+        fs::remove_file(new)?;
+        options.open(new)
+    })?;
     file.write_all(text.as_bytes())?;
     keep_owner(&file, like);
     file.set_permissions(like.permissions())?;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
+use crate::clock;
 use crate::rendezvous::RoomEvent;
 
 /// RFC 8489, section 8: the default port of STUN.
@@ -56,7 +57,7 @@ impl Directory {
     ) {
         let mut names = Names::default();
         let mut told = Servers::default();
-        let mut wanted = self.wanted(&offers_rx.borrow_and_update());
+        let mut wanted = self.wanted(&offers_rx.borrow_and_update(), clock::unix_millis() / 1000);
         names.look_up(wanted.hosts());
         let mut settled_at = Some(Instant::now() + SETTLE);
         loop {
@@ -65,7 +66,7 @@ impl Directory {
                     if changed.is_err() {
                         return;
                     }
-                    wanted = self.wanted(&offers_rx.borrow_and_update());
+                    wanted = self.wanted(&offers_rx.borrow_and_update(), clock::unix_millis() / 1000);
                     names.look_up(wanted.hosts());
                     settled_at = Some(Instant::now() + SETTLE);
                 }
@@ -85,7 +86,7 @@ impl Directory {
     }
 
     /// Of what one signaling server offers no more is read than a configuration may name: each name is looked up.
-    fn wanted(&self, offers: &[Option<Info>]) -> Wanted {
+    fn wanted(&self, offers: &[Option<Info>], now_unix: u64) -> Wanted {
         let mut stun = self.stun.clone();
         let mut relays: Vec<Relay> = Vec::new();
         let offers = || offers.iter().flatten();
@@ -107,7 +108,7 @@ impl Directory {
                 password: relay.credential.expose(),
                 expires_at_unix: u64::MAX,
             };
-            add_relay(&mut relays, &relay.url, credentials);
+            add_relay(&mut relays, &relay.url, credentials, now_unix);
         }
         if self.relays.is_empty() {
             for server in offers().flat_map(|info| info.turn.iter().take(SERVERS_MAX)) {
@@ -117,7 +118,7 @@ impl Directory {
                     expires_at_unix: server.expires_at_unix,
                 };
                 match server.url.parse() {
-                    Ok(url) => add_relay(&mut relays, &url, credentials),
+                    Ok(url) => add_relay(&mut relays, &url, credentials, now_unix),
                     Err(error) => {
                         warn!(%error, "signaling offers a relay that this version does not understand");
                     }
@@ -129,8 +130,9 @@ impl Directory {
 }
 
 /// Takes a URL in. One relay may be named by several, one per transport: they become one. Two operators may
-/// offer the same relay: the credentials that live longer are used.
-fn add_relay(relays: &mut Vec<Relay>, url: &RelayUrl, credentials: Credentials<'_>) {
+/// offer the same relay: the credentials of the first are used until they have ended, since a later one could
+/// spoil the relay with some that merely claim to live longer.
+fn add_relay(relays: &mut Vec<Relay>, url: &RelayUrl, credentials: Credentials<'_>, now_unix: u64) {
     let Credentials {
         username,
         password,
@@ -141,7 +143,7 @@ fn add_relay(relays: &mut Vec<Relay>, url: &RelayUrl, credentials: Credentials<'
     let is_known =
         |relay: &&mut Relay| relay.host == url.host && relay.port(transport) == Some(url.port);
     if let Some(known) = relays.iter_mut().find(is_known) {
-        if known.expires_at_unix < expires_at_unix {
+        if known.expires_at_unix <= now_unix && known.expires_at_unix < expires_at_unix {
             known.username = username.to_owned();
             known.credential = credential;
             known.expires_at_unix = expires_at_unix;
@@ -468,7 +470,7 @@ mod tests {
             turns,
         ];
         let wanted =
-            directory(&[], Vec::new()).wanted(&[info(&["192.0.2.1", "[2001:db8::1]:9"], turn)]);
+            directory(&[], Vec::new()).wanted(&[info(&["192.0.2.1", "[2001:db8::1]:9"], turn)], 0);
         let servers = wanted.servers(&Names::default());
         assert_eq!(servers.relays.len(), 1);
         let relay = &servers.relays[0];
@@ -487,19 +489,20 @@ mod tests {
             &["192.0.2.2:3478", "192.0.2.1:3478"],
             vec![offer("192.0.2.2", "udp", "2:a"), later],
         );
-        let wanted = directory(&[], Vec::new()).wanted(&[one, None, two]);
-        let servers = wanted.servers(&Names::default());
-        assert_eq!(texts(&servers.stun), ["192.0.2.1:3478", "192.0.2.2:3478"]);
-        let users: Vec<_> = servers
-            .relays
-            .iter()
-            .map(|it| it.username.as_str())
-            .collect();
+        let offers = [one, None, two];
+        let users = |now_unix| -> Vec<_> {
+            let wanted = directory(&[], Vec::new()).wanted(&offers, now_unix);
+            let servers = wanted.servers(&Names::default());
+            assert_eq!(texts(&servers.stun), ["192.0.2.1:3478", "192.0.2.2:3478"]);
+            let relays = servers.relays.into_iter();
+            relays.map(|it| it.username).collect()
+        };
         assert_eq!(
-            users,
-            ["2:b", "2:a"],
-            "the same relay once, as it lives longest"
+            users(0),
+            ["1:a", "2:a"],
+            "the same relay once, as the first says"
         );
+        assert_eq!(users(1), ["2:b", "2:a"], "what the first said has ended");
     }
 
     #[test]
@@ -510,7 +513,7 @@ mod tests {
             credential: Secret::new("mine".to_owned()),
         };
         let offers = [info(&["192.0.2.1"], vec![offer("192.0.2.1", "udp", "1:a")])];
-        let wanted = directory(&["192.0.2.9:3479"], vec![relay]).wanted(&offers);
+        let wanted = directory(&["192.0.2.9:3479"], vec![relay]).wanted(&offers, 0);
         let servers = wanted.servers(&Names::default());
         assert_eq!(texts(&servers.stun), ["192.0.2.9:3479"]);
         assert_eq!(servers.relays.len(), 1);
@@ -525,7 +528,7 @@ mod tests {
         let turn = names.iter().map(|name| offer(name, "udp", "1:a")).collect();
         let flood = info(&stun, turn);
         let modest = info(&["192.0.2.1"], vec![offer("192.0.2.1", "udp", "1:a")]);
-        let wanted = directory(&[], Vec::new()).wanted(&[flood, modest]);
+        let wanted = directory(&[], Vec::new()).wanted(&[flood, modest], 0);
         assert_eq!(wanted.stun.len(), SERVERS_MAX + 1);
         assert_eq!(wanted.relays.len(), SERVERS_MAX + 1);
     }
@@ -533,8 +536,8 @@ mod tests {
     #[test]
     fn the_last_resort_is_asked_only_when_signaling_has_answered_and_offers_nothing() {
         let directory = directory(&[], Vec::new());
-        assert_eq!(directory.wanted(&[None]).stun, []);
-        let stun = directory.wanted(&[info(&[], Vec::new())]).stun;
+        assert_eq!(directory.wanted(&[None], 0).stun, []);
+        let stun = directory.wanted(&[info(&[], Vec::new())], 0).stun;
         assert_eq!(stun.len(), 1);
         assert_eq!(stun[0].to_string(), FALLBACK_STUN_SERVER);
     }
@@ -552,7 +555,7 @@ mod tests {
             &["pool.example:1", "one.example:1", "192.0.2.2:1"],
             Vec::new(),
         )
-        .wanted(&[]);
+        .wanted(&[], 0);
         let expected = [
             "192.0.2.1:1",
             "192.0.2.9:1",
@@ -574,7 +577,7 @@ mod tests {
             offer("relay.example", "udp", "1:a"),
             offer("192.0.2.7", "udp", "1:a"),
         ];
-        let wanted = directory(&[], Vec::new()).wanted(&[info(&["192.0.2.7"], turn)]);
+        let wanted = directory(&[], Vec::new()).wanted(&[info(&["192.0.2.7"], turn)], 0);
         let servers = wanted.servers(&names);
         let addresses: Vec<_> = servers.relays.iter().filter_map(|it| it.udp).collect();
         let expected = [

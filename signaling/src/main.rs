@@ -150,10 +150,16 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         return ExitCode::from(2);
     }
+    let is_log_json = config.log_json;
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Whoever reads the log as JSON gets the end as such a line too.
+            if is_log_json && tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!("{error:#}");
+            } else {
+                eprintln!("error: {error:#}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -211,7 +217,10 @@ impl Options {
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = match (config.log, std::env::var(EnvFilter::DEFAULT_ENV)) {
         (None, Ok(directives)) if !directives.trim().is_empty() => EnvFilter::try_new(&directives)
-            .with_context(|| format!("RUST_LOG: `{directives}`: write for example info"))?,
+            // Its source says the same once more.
+            .map_err(|error| {
+                anyhow::anyhow!("RUST_LOG: `{directives}`: write for example info: {error}")
+            })?,
         (level, _) => EnvFilter::new(level.unwrap_or(LogLevel::Info).directives()),
     };
     let stderr_is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());

@@ -204,6 +204,8 @@ fn a_bad_environment_is_answered() {
         let end = scene.run(program, args, &[("RUST_LOG", "stunfwd=loud")]);
         let start = "error: RUST_LOG: `stunfwd=loud`: write for example info";
         assert!(end.stderr.starts_with(start), "{program}: {}", end.stderr);
+        let causes = end.stderr.matches("level filter").count();
+        assert_eq!(causes, 1, "{program}: {}", end.stderr);
         assert_eq!((end.code, &*end.stdout), (Some(2), ""), "{program}");
         assert_eq!(scene.contents(), ["config.yml"], "{program}");
     }

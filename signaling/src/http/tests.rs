@@ -196,11 +196,9 @@ fn the_description_for_programs_knows_the_codes_and_explains_every_word() {
             assert!(description.pointer(pointer).is_some(), "{reference}");
             references += 1;
         }
-        match value {
-            serde_json::Value::Object(members) => values.extend(members.values()),
-            serde_json::Value::Array(elements) => values.extend(elements),
-            _ => {}
-        }
+        let members = value.as_object().into_iter().flatten();
+        values.extend(members.map(|(_, member)| member));
+        values.extend(value.as_array().into_iter().flatten());
     }
     assert!(references > 30);
 }

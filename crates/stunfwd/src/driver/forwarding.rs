@@ -400,3 +400,34 @@ fn pass_on(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use session::Hex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_run_belongs_to_the_key_that_proved_it_first() {
+        let (egress, _events) = Egress::new(EgressConfig::default());
+        let (owner, other) = ([1; 32], [2; 32]);
+        let entry = EgressEntry {
+            egress,
+            key: owner,
+            alone_since: None,
+        };
+        let forwarding = Forwarding::Egress {
+            settings: EgressSettings {
+                allow: AllowList::default(),
+                resume: Duration::from_secs(1),
+                max_connections: 1,
+            },
+            peers: BTreeMap::from([(Hex([7; 16]), entry)]),
+            refused: 0,
+            inputs_tx: mpsc::channel(1).0,
+        };
+        assert!(forwarding.may_add_carrier(Hex([7; 16]), owner));
+        assert!(!forwarding.may_add_carrier(Hex([7; 16]), other));
+        assert!(forwarding.may_add_carrier(Hex([8; 16]), other));
+    }
+}

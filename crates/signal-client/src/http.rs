@@ -438,10 +438,12 @@ fn judge_refusal(
         })
         .into(),
         (status, body) => {
-            let message = body.map_or_else(
-                || "this does not look like stunfwd-signaling".to_owned(),
-                |body| body.message,
-            );
+            let stranger = if status.is_redirection() {
+                "it sends us elsewhere, where the access token does not belong: name that place as the URL"
+            } else {
+                "this does not look like stunfwd-signaling"
+            };
+            let message = body.map_or_else(|| stranger.to_owned(), |body| body.message);
             RequestError::Rejected {
                 status: status.as_u16(),
                 message,
@@ -580,6 +582,13 @@ mod tests {
                 PublishError::Request(RequestError::Rejected { status: 409, .. })
             ));
         }
+    }
+
+    #[test]
+    fn a_redirect_is_refused_and_explained() {
+        let refused = judge_refusal(StatusCode::MOVED_PERMANENTLY, RETRY_AFTER_DEFAULT, None);
+        let text = refused.to_string();
+        assert!(text.contains("301: it sends us elsewhere"), "{text}");
     }
 
     #[test]

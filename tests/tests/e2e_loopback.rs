@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, UdpSocket},
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     path::Path,
     time::Duration,
 };
@@ -63,12 +64,16 @@ fn forward(host: &Host, protocol: &str, service: &str) -> Forwarded {
 fn the_log_says_when_no_path_is_left_and_when_one_is_there_again() {
     let (_folder, host) = machine();
     let signaling = start_signaling(&host);
-    let config = Config::new(ROOM, &signaling.url());
+    let echo = forward(&host, "tcp", "tcp-echo");
+    let config = Config::new(ROOM, &signaling.url()).with_mappings(&[&echo.spec]);
     let mut server = Peer::start(Role::Server, &host, &config);
     let mut client = Peer::start(Role::Client, &host, &config);
     client.await_kind(PATIENCE, "lan");
     let mut said = |line: &str| client.process().stderr().matches(line).count();
     server.process().freeze();
+    // Something must be unanswered: an idle path is asked after twenty-odd seconds only.
+    let mut stream = TcpStream::connect(&echo.near).unwrap();
+    stream.write_all(b"hello").unwrap();
     wait::until(PATIENCE, "the end of the last path to be told", || {
         said("no path to the server is left") == 1
     });
@@ -76,6 +81,9 @@ fn the_log_says_when_no_path_is_left_and_when_one_is_there_again() {
     wait::until(PATIENCE, "the next path to be told", || {
         said("connected to the server over ") == 2
     });
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"hello");
 }
 
 #[test]
@@ -403,6 +411,31 @@ fn a_missing_configuration_is_bad_usage() {
     let (status, _, stderr) = run_to_end(&host, "stunfwd-server", &["--config", &file]);
     assert_eq!(status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("absent.yml"), "{stderr}");
+}
+
+#[test]
+fn with_json_logs_the_reason_of_the_end_is_json_too() {
+    let (folder, host) = machine();
+    let file = folder.path().join("wrong.yml").display().to_string();
+    fs::write(&file, "roomid: x\n").unwrap();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (program, flag, value, exit, reason) in [
+        ("stunfwd-client", "--config", file.as_str(), 2, "roomid"),
+        ("stunfwd-server", "--config", &file, 2, "roomid"),
+        ("stunfwd-signaling", "--listen", &taken, 1, &taken),
+    ] {
+        let args = [flag, value, "--log-format", "json"];
+        let (status, _, stderr) = run_to_end(&host, program, &args);
+        assert_eq!(status.code(), Some(exit), "{stderr}");
+        let last = stderr.lines().last().unwrap();
+        let last: Value = serde_json::from_str(last).expect(&stderr);
+        assert_eq!(last["level"], "ERROR", "{stderr}");
+        assert!(
+            last["message"].as_str().unwrap().contains(reason),
+            "{stderr}"
+        );
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use mapping_core::Side;
 
 use crate::{
-    args::{self, Args, Command},
+    args::{self, Args, Command, LogFormat},
     check,
     failure::Failure,
     map, run, status,
@@ -27,8 +27,13 @@ pub fn main(side: Side) -> ExitCode {
     match dispatch(side, &args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // With standard error closed there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "{failure}");
+            // Whoever reads the log as JSON gets the end as such a line too, once there is a log.
+            if args.log_format == LogFormat::Json && tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!("{}", failure.message());
+            } else {
+                // With standard error closed there is nobody left to tell.
+                let _ = writeln!(io::stderr(), "{failure}");
+            }
             failure.exit_code()
         }
     }

@@ -22,9 +22,9 @@ const WORKER_THREADS: usize = 2;
 /// Reads the configuration, starts the program and waits for its end.
 pub(crate) fn run(side: Side, args: &Args) -> Result<(), Failure> {
     let config_file = config_file::named(args);
+    let log = logging::start(args.log, args.log_format)?;
     let text = config_file::read(config_file).map_err(Failure::usage)?;
     let config = Config::parse(side, config_file, &text).map_err(Failure::usage)?;
-    let log = logging::start(args.log, args.log_format)?;
     let options = RunOptions {
         config_file: config_file.to_owned(),
         control: args.control.clone().or_else(|| config.control(config_file)),

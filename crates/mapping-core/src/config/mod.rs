@@ -1,7 +1,7 @@
 //! The configuration file: from text to types, with everything that is wrong said at once.
 //!
 //! [`ClientConfig::parse`] and [`ServerConfig::parse`] take the text of a YAML or JSON file (by its
-//! extension) and its name for messages; nothing here reads files or the environment. [`decode`] makes that
+//! extension) and its name for messages; nothing here reads files or the environment. [`decode()`] makes that
 //! text of bytes, and [`flat_entries`] serves a program with other keys. Three layers: a tree
 //! of values (`tree`), the keys and their values picked out of it (`reader`), the types below (`resolve`).
 //! Lines in messages are the parsers' own positions (`yaml_position`, `json`); where they tell none, the

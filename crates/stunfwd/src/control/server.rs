@@ -35,7 +35,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A bound control socket. Its file is removed when the value, or the future of
-/// [`ControlServer::serve`], is dropped.
+/// `serve`, is dropped.
 #[derive(Debug)]
 pub struct ControlServer {
     listener: Listener,

@@ -9,19 +9,17 @@
 //! Absolute numbers say something about a machine, ratios about the program; nothing is asserted.
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
-use std::{
-    net::{Ipv4Addr, TcpListener, UdpSocket},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::Value;
 use stunfwd_tests::{
     crowd::Crowd,
     footprint::memory,
     lab::Host,
+    loopback::free_port,
     process::Process,
     product::{Config, Peer, Role, Signaling},
-    tool, wait,
+    tool,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -176,15 +174,4 @@ fn forward(host: &Host, protocol: &str, service: &str) -> Forwarded {
         direct,
         forwarded: format!("127.0.0.1:{near}"),
     }
-}
-
-/// A TCP and UDP port that nobody uses at the moment.
-fn free_port() -> u16 {
-    let free = || {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-        let port = listener.local_addr().ok()?.port();
-        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-        (port < 65_000).then_some(port)
-    };
-    wait::until_some(PATIENCE, "a free port", free)
 }

@@ -4,66 +4,25 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::Path,
     time::Duration,
 };
 
 use serde_json::Value;
 use stunfwd_tests::{
-    lab::Host,
-    process::Process,
-    product::{Config, Peer, Role, Signaling, run_to_end},
+    loopback::{Forwarded, forward, free_port, machine, start_signaling},
+    product::{Config, Peer, Role, run_to_end},
     tool, wait,
 };
-use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const ROOM: &str = "loopback-heron-20b7c4d9e8f1a365";
 
-/// A TCP and UDP port that nobody uses at the moment.
-fn free_port() -> u16 {
-    for _ in 0..100 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port < 65_000 && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port was found");
-}
-
-fn machine() -> (TempDir, Host) {
-    let folder = tempfile::tempdir().unwrap();
-    let host = Host::local(folder.path());
-    (folder, host)
-}
-
-fn start_signaling(host: &Host) -> Signaling<'_> {
-    let stun = format!("127.0.0.1:{}", free_port());
-    Signaling::start_with(host, &format!("127.0.0.1:{}", free_port()), &[&stun], &[])
-}
-
-/// A forwarded service: the port on the client's side and the one behind it.
-struct Forwarded {
-    _service: Process,
-    spec: String,
-    near: String,
-}
-
-fn forward(host: &Host, protocol: &str, service: &str) -> Forwarded {
-    let (near, far) = (free_port(), free_port());
-    Forwarded {
-        _service: tool::serve(host, service, &format!("127.0.0.1:{far}")),
-        spec: format!("{protocol}:{near}:{far}"),
-        near: format!("127.0.0.1:{near}"),
-    }
-}
-
 #[test]
 fn the_log_says_when_no_path_is_left_and_when_one_is_there_again() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let echo = forward(&host, "tcp", "tcp-echo");
     let config = Config::new(ROOM, &signaling.url()).with_mappings(&[&echo.spec]);
     let mut server = Peer::start(Role::Server, &host, &config);
@@ -89,7 +48,7 @@ fn the_log_says_when_no_path_is_left_and_when_one_is_there_again() {
 #[test]
 fn tcp_and_udp_are_forwarded_between_two_programs_on_one_machine() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let [exchange, digest, echo] =
         ["tcp-exchange", "tcp-digest", "tcp-echo"].map(|service| forward(&host, "tcp", service));
     let udp = forward(&host, "udp", "udp-echo");
@@ -247,7 +206,7 @@ fn assert_is_contract_status(status: &Value, role: &str) {
 #[test]
 fn a_listening_port_is_open_before_there_is_a_peer_and_waits() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let echo = forward(&host, "tcp", "tcp-echo");
     let config = Config::new(ROOM, &signaling.url()).with_mappings(&[&echo.spec]);
     let client = Peer::start(Role::Client, &host, &config);
@@ -266,7 +225,7 @@ fn a_listening_port_is_open_before_there_is_a_peer_and_waits() {
 #[test]
 fn a_port_that_nobody_serves_resets_the_connection() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let (near, far) = (free_port(), free_port());
     let spec = format!("tcp:{near}:{far}");
     let config = Config::new(ROOM, &signaling.url()).with_mappings(&[&spec]);
@@ -280,7 +239,7 @@ fn a_port_that_nobody_serves_resets_the_connection() {
 #[test]
 fn two_clients_share_one_server_and_one_room() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let (first, second) = (
         forward(&host, "tcp", "tcp-echo"),
         forward(&host, "tcp", "tcp-echo"),
@@ -308,7 +267,7 @@ fn two_clients_share_one_server_and_one_room() {
 #[test]
 fn info_offers_stun_and_time_limited_turn_credentials() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let answer = signaling.get("/v1/info").unwrap();
     let info: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
     assert!(info["version"].is_string(), "{info}");
@@ -441,7 +400,7 @@ fn with_json_logs_the_reason_of_the_end_is_json_too() {
 #[test]
 fn secrets_are_in_no_log() {
     let (folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let echo = forward(&host, "tcp", "tcp-echo");
     let config = Config::new(ROOM, &signaling.url()).with_mappings(&[&echo.spec]);
     let server = Peer::start(Role::Server, &host, &config);

@@ -2,30 +2,15 @@
 //! differently. Client and server meet and forward.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{
-    net::{Ipv4Addr, TcpListener, UdpSocket},
-    time::Duration,
-};
+use std::time::Duration;
 
 use stunfwd_tests::{
-    lab::Host,
-    product::{Config, Peer, Role, Signaling},
+    loopback::{forward, machine, start_signaling},
+    product::{Config, Peer, Role},
     tool,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A TCP and UDP port that nobody uses at the moment.
-fn free_port() -> u16 {
-    for _ in 0..100 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port < 65_000 && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port was found");
-}
 
 /// The text between the double quotes of YAML that means `room`; JSON's escapes are YAML's too.
 fn quoted(room: &str) -> String {
@@ -35,19 +20,15 @@ fn quoted(room: &str) -> String {
 
 /// Starts signaling, a server and a client, each with its spelling of a room, and sends a word through.
 fn assert_meet(server_room: &str, client_room: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let host = Host::local(folder.path());
-    let stun = format!("127.0.0.1:{}", free_port());
-    let listen = format!("127.0.0.1:{}", free_port());
-    let signaling = Signaling::start_with(&host, &listen, &[&stun], &[]);
-    let (near, far) = (free_port(), free_port());
-    let _echo = tool::serve(&host, "tcp-echo", &format!("127.0.0.1:{far}"));
-    let spec = format!("tcp:{near}:{far}");
-    let config = |room: &str| Config::new(&quoted(room), &signaling.url()).with_mappings(&[&spec]);
+    let (_folder, host) = machine();
+    let signaling = start_signaling(&host, &[]);
+    let echo = forward(&host, "tcp", "tcp-echo");
+    let config =
+        |room: &str| Config::new(&quoted(room), &signaling.url()).with_mappings(&[&echo.spec]);
     let _server = Peer::start(Role::Server, &host, &config(server_room));
     let client = Peer::start(Role::Client, &host, &config(client_room));
     client.await_connected(PATIENCE);
-    let said = tool::run(&host, &["say", &format!("127.0.0.1:{near}"), "hello"]);
+    let said = tool::run(&host, &["say", &echo.near, "hello"]);
     assert_eq!(said["answer"], "hello", "{said}");
 }
 

@@ -15,45 +15,20 @@ use stunfwd_tests::{
     artifacts,
     coturn::{Access, Coturn, USER},
     lab::Host,
+    loopback::{free_address, free_port, machine, start_signaling},
     process::Process,
     product::{Config, Peer, Role, Signaling, path_kind},
     tool, wait,
 };
-use tempfile::TempDir;
 
 /// The contract's bound for the first byte.
 const START: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(10);
 const ROOM: &str = "many-servers-4c1f09ab77d2e358";
 
-fn machine() -> (TempDir, Host) {
-    let folder = tempfile::tempdir().unwrap();
-    let host = Host::local(folder.path());
-    (folder, host)
-}
-
-fn free_port() -> u16 {
-    for _ in 0..100 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port < 65_000 && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port was found");
-}
-
-fn address() -> String {
-    format!("127.0.0.1:{}", free_port())
-}
-
-fn start_signaling<'a>(host: &'a Host, flags: &[&str]) -> Signaling<'a> {
-    Signaling::start_with(host, &address(), &[&address()], flags)
-}
-
 /// Where nobody listens.
 fn dead_url() -> String {
-    format!("http://{}", address())
+    format!("http://{}", free_address())
 }
 
 /// A server that takes connections and datagrams and never says a word.
@@ -297,7 +272,7 @@ fn new_connections_go_through_the_other_relay_when_one_dies() {
 fn signaling_on_ipv6_alone_is_enough_and_on_both_serves_both() {
     let (_folder, host) = machine();
     let port = free_port();
-    let signaling = Signaling::start_with(&host, &format!("[::]:{port}"), &[&address()], &[]);
+    let signaling = Signaling::start_with(&host, &format!("[::]:{port}"), &[&free_address()], &[]);
     let forwarded = Forwarded::start(&host);
     let server = forwarded.config(&[&format!("http://[::1]:{port}")]);
     let client = forwarded.config(&[&format!("http://127.0.0.1:{port}")]);

@@ -17,11 +17,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stunfwd_tests::{
     lab::Host,
-    process::Process,
-    product::{Config, Peer, Role, Signaling},
+    loopback::{Forwarded, forward, free_port, machine, start_signaling},
+    product::{Config, Peer, Role},
     tool, wait,
 };
-use tempfile::TempDir;
 
 /// What takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +29,7 @@ const ROOM: &str = "table-heron-9e41c07ab35d28f6";
 #[test]
 fn a_mapping_is_added_and_removed_while_another_carries_a_transfer() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let (stays, goes) = (
         forward(&host, "tcp", "tcp-echo"),
         forward(&host, "tcp", "tcp-echo"),
@@ -90,7 +89,7 @@ fn a_mapping_is_added_and_removed_while_another_carries_a_transfer() {
 #[test]
 fn a_mapping_that_the_server_refuses_is_in_error_and_holds_back_no_other() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let (good, more, bad) = (
         forward(&host, "tcp", "tcp-echo"),
         forward(&host, "tcp", "tcp-echo"),
@@ -128,7 +127,7 @@ fn a_mapping_that_the_server_refuses_is_in_error_and_holds_back_no_other() {
 #[test]
 fn a_port_that_another_program_has_makes_the_mapping_an_error_until_it_is_free() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let (kept, hot) = (
         forward(&host, "tcp", "tcp-echo"),
         forward(&host, "tcp", "tcp-echo"),
@@ -154,7 +153,7 @@ fn a_port_that_another_program_has_makes_the_mapping_an_error_until_it_is_free()
 #[test]
 fn what_is_changed_without_a_server_is_staged_and_in_force_when_one_comes_and_comes_again() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let (of_the_file, hot) = (
         forward(&host, "tcp", "tcp-echo"),
         forward(&host, "tcp", "tcp-echo"),
@@ -198,7 +197,7 @@ fn what_is_changed_without_a_server_is_staged_and_in_force_when_one_comes_and_co
 #[test]
 fn what_cannot_be_changed_is_refused_with_the_reason_and_changes_nothing() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let (first, second) = (free_port(), free_port());
     let spec = format!("tcp:{first}:22");
     let config = Config::new(ROOM, &signaling.url()).with_mappings(&[&spec]);
@@ -244,47 +243,6 @@ fn change(client: &Peer<'_>, add: &[&str], remove: Value) -> Value {
     let answer = client.ask(&json!({"cmd": "map-change", "add": add, "remove": remove}));
     assert_eq!(answer["error"], Value::Null, "{answer}");
     answer
-}
-
-fn machine() -> (TempDir, Host) {
-    let folder = tempfile::tempdir().unwrap();
-    let host = Host::local(folder.path());
-    (folder, host)
-}
-
-fn start_signaling(host: &Host) -> Signaling<'_> {
-    let stun = format!("127.0.0.1:{}", free_port());
-    Signaling::start_with(host, &format!("127.0.0.1:{}", free_port()), &[&stun], &[])
-}
-
-/// A TCP and UDP port that nobody uses at the moment.
-fn free_port() -> u16 {
-    for _ in 0..100 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port < 65_000 && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port was found");
-}
-
-/// A service, the rule that leads to it, and the address that it is reached at.
-struct Forwarded {
-    _service: Process,
-    spec: String,
-    near: String,
-    far: String,
-}
-
-fn forward(host: &Host, protocol: &str, service: &str) -> Forwarded {
-    let (near, far) = (free_port(), free_port());
-    Forwarded {
-        _service: tool::serve(host, service, &format!("127.0.0.1:{far}")),
-        spec: format!("{protocol}:{near}:{far}"),
-        near: format!("127.0.0.1:{near}"),
-        far: far.to_string(),
-    }
 }
 
 /// Says hello, for as long as it takes until the connection is answered.

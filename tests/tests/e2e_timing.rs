@@ -1,44 +1,17 @@
 //! Hostile timings: who comes back when, who takes over from whom, and how fast everybody stops. On one machine,
 //! without a lab and without privileges.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{
-    net::{Ipv4Addr, TcpListener, UdpSocket},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::Value;
 use stunfwd_tests::{
-    lab::Host,
+    loopback::{free_port, machine, start_signaling},
     product::{Config, Peer, Role, Signaling, first_byte},
     tool,
 };
-use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const ROOM: &str = "timing-heron-20b7c4d9e8f1a365";
-
-fn machine() -> (TempDir, Host) {
-    let folder = tempfile::tempdir().unwrap();
-    let host = Host::local(folder.path());
-    (folder, host)
-}
-
-fn free_port() -> u16 {
-    for _ in 0..100 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port < 65_000 && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port was found");
-}
-
-fn start_signaling(host: &Host) -> Signaling<'_> {
-    let stun = format!("127.0.0.1:{}", free_port());
-    Signaling::start_with(host, &format!("127.0.0.1:{}", free_port()), &[&stun], &[])
-}
 
 fn config(url: &str) -> Config {
     Config::new(ROOM, url).with_mappings(&[&format!("tcp:{}:{}", free_port(), free_port())])
@@ -68,7 +41,7 @@ fn peers_that_waited_for_signaling_connect_soon_after_it_came() {
 #[test]
 fn a_refused_server_says_why_and_takes_over_when_the_other_stops() {
     let (_folder, host) = machine();
-    let signaling = start_signaling(&host);
+    let signaling = start_signaling(&host, &[]);
     let config = config(&signaling.url());
     let mut first = Peer::start(Role::Server, &host, &config);
     let client = Peer::start(Role::Client, &host, &config);
@@ -89,7 +62,7 @@ fn a_refused_server_says_why_and_takes_over_when_the_other_stops() {
 #[test]
 fn a_relay_that_was_restarted_with_another_secret_is_used_again() {
     let (_folder, host) = machine();
-    let mut signaling = start_signaling(&host);
+    let mut signaling = start_signaling(&host, &[]);
     let (near, far) = (free_port(), free_port());
     let _service = tool::serve(&host, "tcp-echo", &format!("127.0.0.1:{far}"));
     let config = Config::new(ROOM, &signaling.url())
@@ -107,7 +80,7 @@ fn a_relay_that_was_restarted_with_another_secret_is_used_again() {
 #[test]
 fn a_silent_signaling_server_does_not_hold_up_the_end() {
     let (_folder, host) = machine();
-    let mut signaling = start_signaling(&host);
+    let mut signaling = start_signaling(&host, &[]);
     let config = config(&signaling.url());
     let mut server = Peer::start(Role::Server, &host, &config);
     let mut client = Peer::start(Role::Client, &host, &config);

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -26,20 +26,10 @@ use tempfile::TempDir;
 
 use crate::on_terminal::OnTerminal;
 
+pub(crate) use stunfwd_tests::loopback::free_port;
+
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const ROOM: &str = "prompt-otter-91d3f0b7a6c2e854";
-
-/// A TCP and UDP port that nobody uses at the moment.
-pub(crate) fn free_port() -> u16 {
-    for _ in 0..100 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port < 65_000 && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port was found");
-}
 
 pub(crate) fn is_refused(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()

@@ -73,23 +73,20 @@ impl<'a> Watched<'a> {
         [0, 1].map(|end| now[end].saturating_sub(self.memory[end]))
     }
 
-    /// Asserts that either program has `flows` conversations, and `files` more descriptors than before.
+    /// Asserts that either program has `flows` conversations, and `files` more descriptors than before: as soon as what
+    /// has just ended is gone, the control connection that asked for the count included.
     fn assert_holds(&mut self, flows: u64, files: [usize; 2]) {
-        for (end, now) in self.now().into_iter().enumerate() {
-            let more = now.files - self.before[end].files;
-            assert_eq!((now.flows, more), (flows, files[end]), "end {end}: {now:?}");
-        }
-    }
-
-    /// Like [`Self::assert_holds`], as soon as what has just ended is gone.
-    fn assert_settles(&mut self, flows: u64, files: [usize; 2]) {
         let before = self.before;
-        wait::until(PATIENCE, "as many conversations as there should be", || {
-            let now = self.now();
+        let holds = |now: [Holdings; 2]| {
             [0, 1].into_iter().all(|end| {
                 now[end].flows == flows && now[end].files == before[end].files + files[end]
             })
-        });
+        };
+        let held = wait::answer_within(PATIENCE, || Some(self.now()).filter(|now| holds(*now)));
+        if held.is_none() {
+            let now = self.now();
+            panic!("{flows} conversations and {files:?} descriptors more than {before:?}: {now:?}");
+        }
     }
 
     /// How many connections either program has refused.
@@ -338,7 +335,7 @@ fn limited(limits: [u64; 2]) {
             let mut late = Crowd::tcp(lab.a(), DIGEST);
             let report = late.step("open 100");
             assert_eq!(report["reset"], 100, "{report}");
-            watched.assert_settles(LIMIT, [full, full]);
+            watched.assert_holds(LIMIT, [full, full]);
             let counts = watched.refused();
             assert_eq!(counts.iter().sum::<u64>(), 100 * round, "{counts:?}");
             let counting = usize::from(limits[0] > limits[1]);
@@ -346,7 +343,7 @@ fn limited(limits: [u64; 2]) {
             crowd.all("exchange 100000", LIMIT);
 
             crowd.all("close 15", 15);
-            watched.assert_settles(LIMIT - 15, [full - 15, full - 15]);
+            watched.assert_holds(LIMIT - 15, [full - 15, full - 15]);
             crowd.all("open 15", 15);
             crowd.all("echo", LIMIT);
         }

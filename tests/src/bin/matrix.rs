@@ -55,18 +55,25 @@ fn build_programs() -> anyhow::Result<()> {
     let Some(cargo) = env::var_os("CARGO") else {
         return Ok(());
     };
-    let packages = [
+    // Not all in one: cargo would put another build of this very program in its place.
+    let programs: &[&str] = &[
+        "--bins",
+        "-p",
         "stunfwd-client",
+        "-p",
         "stunfwd-server",
+        "-p",
         "signaling",
-        "stunfwd-tests",
     ];
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--bins"])
-        .args(packages.iter().flat_map(|package| ["-p", package]))
-        .status()
-        .context("cargo build")?;
-    ensure!(status.success(), "the programs do not build");
+    let tools: &[&str] = &["--bin", "lab-tool", "-p", "stunfwd-tests"];
+    for what in [programs, tools] {
+        let status = Command::new(&cargo)
+            .args(["build", "--quiet"])
+            .args(what)
+            .status()
+            .context("cargo build")?;
+        ensure!(status.success(), "the programs do not build");
+    }
     Ok(())
 }
 

@@ -7,6 +7,14 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Waits until then; for ever when there is no time.
+pub(crate) async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Returns the time of day in milliseconds since 1970; 0 on a machine that is before that.
 pub(crate) fn unix_millis() -> u64 {
     #[expect(

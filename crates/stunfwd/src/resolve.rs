@@ -13,10 +13,10 @@ use session::{RelayServer, TlsAddress};
 use signal_client::Info;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
-use crate::clock;
+use crate::clock::{self, until};
 use crate::rendezvous::RoomEvent;
 
 /// RFC 8489, section 8: the default port of STUN.
@@ -71,7 +71,7 @@ impl Directory {
                     settled_at = Some(Instant::now() + SETTLE);
                 }
                 () = names.resolved() => settled_at = Some(Instant::now() + SETTLE),
-                () = sleep_until_some(settled_at) => {
+                () = until(settled_at.map(Instant::into_std)) => {
                     settled_at = None;
                     let servers = wanted.servers(&names);
                     if servers != told {
@@ -363,7 +363,7 @@ impl Names {
                         return;
                     }
                 }
-                () = sleep_until_some(retry_at) => self.ask_again(Instant::now()),
+                () = until(retry_at.map(Instant::into_std)) => self.ask_again(Instant::now()),
             }
         }
     }
@@ -404,13 +404,6 @@ impl Names {
                 false
             }
         }
-    }
-}
-
-async fn sleep_until_some(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

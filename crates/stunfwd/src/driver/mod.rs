@@ -21,14 +21,14 @@ mod signaling_log;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::Rng;
 use sansio::Datagram;
 use session::{Hex, Node, NodeConfig, NodeTransmit, Policy, Side};
 use signal_client::Identity;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use tunnel::carrier::{CarrierConfig, CarrierEndpoint, ControlDatagram, DemuxSocket, KnownKeys};
@@ -41,7 +41,7 @@ use self::journal::Journal;
 use self::paths::Paths;
 use self::peers::PeerBook;
 use self::relay_stream::{Destination, RelayStreams};
-use crate::clock::now;
+use crate::clock::{now, until};
 use crate::interfaces;
 use crate::rendezvous::RoomEvent;
 use crate::run::{Role, RunError};
@@ -409,13 +409,6 @@ impl Driver {
         }
         let goodbye = self.endpoint.close(carriers::CODE_GOING_AWAY, "stopped");
         let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

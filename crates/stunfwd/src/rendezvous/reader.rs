@@ -5,12 +5,13 @@ use std::sync::Arc;
 use session::Description;
 use signal_client::{PublicKey, RoomKeys, SlotName, SlotState, WatchEvent};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::publisher::{OwnSlot, OwnWrites};
 use super::room::{ABANDONED_AFTER, Change, Room};
 use super::{PlaceId, RoomEvent};
+use crate::clock::until;
 
 /// What the reader knows of one signaling server.
 pub(super) struct WatchedPlace {
@@ -97,7 +98,7 @@ impl Reader {
                     Some((place, event)) => self.on_event(place, event).await,
                     None => return,
                 },
-                () = sleep_until_some(vanished_at) => {
+                () = until(vanished_at.map(Instant::into_std)) => {
                     let changes = self.room.take_vanished(Instant::now());
                     self.hand_on(changes).await
                 }
@@ -346,13 +347,6 @@ impl Reader {
             plaintext,
         };
         self.tell(opened).await
-    }
-}
-
-async fn sleep_until_some(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

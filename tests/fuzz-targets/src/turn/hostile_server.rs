@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use relay::{Client, ClientConfig, Received, Transport};
 use stunwire::{
-    ChannelData, ChannelNumber, Class, ErrorCode, IntegrityKey, Message, Method, TransactionId,
-    is_channel_data,
+    ChannelData, ChannelNumber, Class, ErrorCode, IntegrityError, IntegrityKey, Message, Method,
+    TransactionId, is_channel_data,
 };
 
 use super::request::{Draft, Part, Place, Signature, encode, parts};
@@ -62,7 +62,10 @@ struct World {
     key: IntegrityKey,
     /// The last requests, newest last.
     asked: VecDeque<(Method, TransactionId)>,
-    /// An answer that only somebody with the password can write was handed in.
+    /// Requests without a signature: a relay that asks nobody for a password answers them as they are.
+    unsigned: Vec<TransactionId>,
+    /// An answer was handed in that only the server can write, who has the password or knows the id of an
+    /// unsigned request.
     server_spoke: bool,
 }
 
@@ -101,6 +104,7 @@ impl World {
             client,
             key: IntegrityKey::long_term(USERNAME, REALM, PASSWORD),
             asked: VecDeque::new(),
+            unsigned: Vec::new(),
             server_spoke: false,
         }
     }
@@ -189,11 +193,14 @@ impl World {
             nonce: "nonce",
             key,
         };
-        self.server_spoke |= signed;
         self.message(&encode(&draft, Some(signature)));
     }
 
     fn message(&mut self, bytes: &[u8]) {
+        if let Ok(message) = Message::decode(bytes) {
+            self.server_spoke |= self.unsigned.contains(&message.transaction_id())
+                || message.verify_integrity(&self.key).is_ok();
+        }
         if let Received::Data { payload, .. } = self.client.handle_message(bytes, self.now) {
             assert!(payload.len() <= bytes.len());
         }
@@ -246,6 +253,9 @@ impl World {
                     .push_back((message.method(), message.transaction_id()));
                 if self.asked.len() > 8 {
                     self.asked.pop_front();
+                }
+                if message.verify_integrity(&self.key) == Err(IntegrityError::Missing) {
+                    self.unsigned.push(message.transaction_id());
                 }
             }
         }

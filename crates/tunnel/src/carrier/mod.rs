@@ -11,7 +11,9 @@
 //! 4. The first stream proves that both ends know the room ([`Proof`]): SPAKE2 for the first carrier of an
 //!    instance pair, a MAC for later ones. Until then nothing else is accepted.
 //! 5. The [`Carrier`] is handed out. Its first stream stays open for [`Notice`]s; all others are flows.
-//! 6. A NAT rebinding [replaces](DemuxSocket::replace) the route and QUIC does not notice. A path of another
+//! 6. [Extra sockets](DemuxSocket::bind_extra) come and go while a hole is punched; one that wins is a socket like
+//!    the first.
+//! 7. A NAT rebinding [replaces](DemuxSocket::replace) the route and QUIC does not notice. A path of another
 //!    kind is another carrier at another virtual address.
 //!
 //! The invariants, most of them absences: quinn never sees an `Err` from its socket; no lock of ours is held
@@ -31,6 +33,7 @@ mod demux;
 mod dial;
 mod endpoint;
 mod error;
+mod extra;
 mod failures;
 mod frame;
 mod hello;

@@ -67,16 +67,15 @@ pub(super) fn bind(local: SocketAddr) -> io::Result<std::net::UdpSocket> {
 
 impl RealSocket {
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let socket = Self::light(socket)?;
+        socket.enlarge_buffers();
+        Ok(socket)
+    }
+
+    /// Leaves the buffers as the system gives them: enough for checks, and for what comes before a carrier.
+    pub(super) fn light(socket: std::net::UdpSocket) -> io::Result<Self> {
         // Sets non-blocking, don't-fragment, GRO and packet information.
         let state = UdpSocketState::new((&socket).into())?;
-        for result in [
-            state.set_send_buffer_size((&socket).into(), BUFFER_BYTES),
-            state.set_recv_buffer_size((&socket).into(), BUFFER_BYTES),
-        ] {
-            if let Err(error) = result {
-                debug!(%error, "socket buffer size refused");
-            }
-        }
         let local = socket.local_addr()?;
         let options = SockRef::from(&socket);
         let default_ttl = if local.is_ipv4() {
@@ -95,6 +94,19 @@ impl RealSocket {
             receive_failures: AtomicU32::new(0),
             frames: Mutex::new(Vec::new()),
         })
+    }
+
+    pub(super) fn enlarge_buffers(&self) {
+        for result in [
+            self.state
+                .set_send_buffer_size((&self.io).into(), BUFFER_BYTES),
+            self.state
+                .set_recv_buffer_size((&self.io).into(), BUFFER_BYTES),
+        ] {
+            if let Err(error) = result {
+                debug!(%error, "socket buffer size refused");
+            }
+        }
     }
 
     pub(super) fn report(&self) -> SocketReport {
@@ -128,23 +140,35 @@ impl RealSocket {
     ) -> Poll<io::Result<usize>> {
         loop {
             let ready = std::task::ready!(self.io.poll_recv_ready(cx));
-            let received = ready.and_then(|()| {
-                self.io.try_io(Interest::READABLE, || {
-                    self.state.recv((&self.io).into(), bufs, metas)
-                })
-            });
-            match received {
+            match ready.and_then(|()| self.try_recv(bufs, metas)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    self.receive_failures.fetch_add(1, Ordering::Relaxed);
-                    return Poll::Ready(Err(error));
-                }
-                Ok(count) => {
-                    self.receive_failures.store(0, Ordering::Relaxed);
-                    return Poll::Ready(Ok(count));
-                }
+                received => return Poll::Ready(received),
             }
         }
+    }
+
+    /// Receives what is there into `bufs`; `WouldBlock` when that is nothing.
+    pub(super) fn try_recv(
+        &self,
+        bufs: &mut [io::IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> io::Result<usize> {
+        let received = self.io.try_io(Interest::READABLE, || {
+            self.state.recv((&self.io).into(), bufs, metas)
+        });
+        match &received {
+            Ok(_) => self.receive_failures.store(0, Ordering::Relaxed),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                self.receive_failures.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        received
+    }
+
+    /// Resolves when there may be something to receive; errors count as that, the next read meets them.
+    pub(super) async fn readable(&self) {
+        let _ = self.io.readable().await;
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -299,7 +299,7 @@ impl DemuxSocket {
         taken
     }
 
-    fn push_pending(&self, addr: VirtualAddr, payload: Bytes) -> bool {
+    pub(super) fn push_pending(&self, addr: VirtualAddr, payload: Bytes) -> bool {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.len() == PENDING_MAX {
             self.counters.pending_dropped.increment();

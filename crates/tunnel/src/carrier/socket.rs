@@ -6,7 +6,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use quinn_udp::{RecvMeta, Transmit};
 use tokio::sync::mpsc;
 
 use super::counters::{Counters, SocketStats};
+use super::extra::Extra;
 use super::real_socket::{RealSocket, SocketReport, bind};
 use super::receive::{Early, Pending};
 use super::routes::{RouteError, RouteTable};
@@ -75,6 +76,9 @@ pub struct DemuxSocket {
     failed_tx: mpsc::Sender<SocketAddr>,
     failed_rx: tokio::sync::Mutex<mpsc::Receiver<SocketAddr>>,
     sockets: RwLock<Arc<Sockets>>,
+    extras: Mutex<BTreeMap<SocketAddr, Extra>>,
+    /// Where they are all read into.
+    pub(super) extra_buffer: Mutex<Vec<u8>>,
 }
 
 impl DemuxSocket {
@@ -96,6 +100,8 @@ impl DemuxSocket {
             failed_tx,
             failed_rx: tokio::sync::Mutex::new(failed_rx),
             sockets: RwLock::default(),
+            extras: Mutex::default(),
+            extra_buffer: Mutex::default(),
         })
     }
 
@@ -114,16 +120,24 @@ impl DemuxSocket {
     pub fn add_socket(&self, socket: std::net::UdpSocket) -> io::Result<SocketReport> {
         let socket = RealSocket::new(socket)?;
         let report = socket.report();
-        self.change_sockets(|sockets| {
-            sockets.insert(report.local, Arc::new(socket));
-        });
+        self.insert_socket(Arc::new(socket));
         Ok(report)
     }
 
-    /// Takes a socket out. Its routes stay, and their packets are dropped and counted.
+    pub(super) fn insert_socket(&self, socket: Arc<RealSocket>) {
+        self.change_sockets(|sockets| {
+            sockets.insert(socket.local(), socket);
+        });
+    }
+
+    /// Takes a socket out, an extra one too. Its routes stay, and their packets are dropped and counted.
     pub fn remove_socket(&self, local: SocketAddr) -> bool {
+        let local = canonical(local);
+        if self.extras().remove(&local).is_some() {
+            return true;
+        }
         let mut removed = false;
-        self.change_sockets(|sockets| removed = sockets.remove(&canonical(local)).is_some());
+        self.change_sockets(|sockets| removed = sockets.remove(&local).is_some());
         removed
     }
 
@@ -150,7 +164,7 @@ impl DemuxSocket {
         Ok(report)
     }
 
-    /// The addresses that the sockets are bound to.
+    /// The addresses that the sockets are bound to, those of extra ones left out.
     pub fn sockets(&self) -> Vec<SocketAddr> {
         self.sockets_snapshot().keys().copied().collect()
     }
@@ -221,6 +235,7 @@ impl DemuxSocket {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .install(addr, route)?;
+        self.promote(&route);
         self.release_early(addr, route.canonical());
         Ok(())
     }
@@ -233,7 +248,9 @@ impl DemuxSocket {
         self.routes
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .replace(addr, route)
+            .replace(addr, route)?;
+        self.promote(&route);
+        Ok(())
     }
 
     /// Takes the route behind `addr` away, for good. Returns whether there was one.
@@ -298,6 +315,11 @@ impl DemuxSocket {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&local)
             .cloned()
+            .or_else(|| self.extras().get(&local).map(|it| it.socket().clone()))
+    }
+
+    pub(super) fn extras(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Extra>> {
+        self.extras.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take_out_failed(&self, local: SocketAddr) {

@@ -25,9 +25,13 @@ pub const VERSION_MIN: u16 = 1;
 pub const VERSION_MAX: u16 = 1;
 
 /// More candidates than this from one peer are ignored: a laptop with many interfaces has about ten.
-const CANDIDATES_MAX: usize = 32;
+pub(crate) const CANDIDATES_MAX: usize = 32;
 /// More answers than this are ignored; a server answers each client of its room.
 const ANSWERS_MAX: usize = 64;
+/// More notes than this are ignored; one end plays one round at a time.
+const NOTES_MAX: usize = 8;
+/// Two digits for each of the 600 bytes that a note may have.
+const NOTE_DIGITS_MAX: usize = 1200;
 /// ICE allows 256 characters for a ufrag (RFC 8839, section 5.4); ours have eight.
 const CREDENTIAL_BYTES_MAX: usize = 256;
 
@@ -75,6 +79,20 @@ pub struct Description {
     /// What it knows of its NAT.
     #[serde(default)]
     pub nat: NatSummary,
+    /// What it has to say to single peers while no path to them works; at most one per peer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<DescribedNote>,
+}
+
+/// A note of the ladder (see `traversal`) that travels in the description, because no path works yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribedNote {
+    /// Whom it is for.
+    pub to: InstanceId,
+    /// Rises with every note to this peer: a description is read more than once.
+    pub counter: u64,
+    /// Its bytes, in hexadecimal digits.
+    pub note: String,
 }
 
 /// "I have seen the description of this instance with this nonce."
@@ -109,6 +127,25 @@ pub struct NatSummary {
     /// Whether any STUN server answered over UDP; `None` while unknown.
     #[serde(default)]
     pub udp: Option<bool>,
+    /// How public ports are chosen: `preserving`, `sequential` or `random`; empty while unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ports: String,
+    /// The lowest and the highest port of the block that ports are taken from, where one was inferred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_range: Option<(u16, u16)>,
+    /// By how much one port follows the other, where they are sequential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_stride: Option<i32>,
+    /// Whether a STUN server answered over IPv6; `None` while unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<bool>,
+    /// Whether a second NAT stands behind the own router; `None` while unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub double_nat: Option<bool>,
+    /// What became of port mappings: `active`, `unverified`, `refuted`, `refused` or `absent`; empty while
+    /// unknown. Readers take other words for unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub port_mapping: String,
 }
 
 /// Why a description was not accepted.
@@ -159,6 +196,10 @@ impl Description {
         }
         description.candidates.truncate(CANDIDATES_MAX);
         description.answers.truncate(ANSWERS_MAX);
+        description.notes.truncate(NOTES_MAX);
+        description
+            .notes
+            .retain(|it| it.note.len() <= NOTE_DIGITS_MAX);
         Ok(description)
     }
 
@@ -196,14 +237,18 @@ impl Description {
 }
 
 impl CandidateEntry {
-    /// Makes an entry of a local candidate; peer-reflexive ones are not told (RFC 8445, section 5.1.1).
+    /// Makes an entry of a local candidate; peer-reflexive ones are not told (RFC 8445, section 5.1.1), and guesses
+    /// are the other side's.
     #[must_use]
     pub fn of(candidate: &Candidate) -> Option<Self> {
         let kind = match candidate.kind {
             CandidateKind::Host => "host",
             CandidateKind::ServerReflexive => "srflx",
+            CandidateKind::PortMapped => "mapped",
             CandidateKind::Relayed => "relay",
-            CandidateKind::PeerReflexive => return None,
+            CandidateKind::PeerReflexive | CandidateKind::Predicted | CandidateKind::Birthday => {
+                return None;
+            }
         };
         Some(Self {
             kind: kind.to_owned(),
@@ -216,6 +261,7 @@ impl CandidateEntry {
         let kind = match self.kind.as_str() {
             "host" => CandidateKind::Host,
             "srflx" => CandidateKind::ServerReflexive,
+            "mapped" => CandidateKind::PortMapped,
             "relay" => CandidateKind::Relayed,
             _ => return None,
         };

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use natprobe::Report;
 
+use crate::description::IdentityKey;
 use crate::path::{PathId, PathView, RelayStreamId, RelayTransport, Route};
+use crate::traversal::{SocketRequestId, Strategy};
 
 /// Names a peer run of one [`Node`](crate::Node); given by the layer above, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,8 +19,11 @@ pub struct PeerId(pub u64);
 pub enum Event {
     /// What [`Node::description`](crate::Node::description) returns has changed: publish it.
     DescriptionChanged,
-    /// The NAT was classified, or classified anew.
+    /// The NAT was classified, or classified anew: the one that [`Node::report`](crate::Node::report) returns.
     NatClassified(Report),
+    /// Beside IPv4: what lies before our IPv6 socket was classified, or classified anew. There is seldom a
+    /// translation, and often a firewall.
+    Ipv6Classified(Report),
     /// An allocation exists.
     RelayReady {
         /// The relay.
@@ -87,6 +92,54 @@ pub enum Event {
         path: PathId,
         /// Why.
         cause: DropCause,
+    },
+    /// A STUN server reached us through a port mapping: it is offered to peers.
+    PortMappingVerified {
+        /// The address at which the gateway listens.
+        external: SocketAddr,
+    },
+    /// A port mapping does not do what the gateway says: it is not offered, or no longer. Delete it and make
+    /// it anew.
+    PortMappingRefuted {
+        /// The address at which the gateway says it listens.
+        external: SocketAddr,
+        /// What was observed, for a person.
+        reason: String,
+    },
+    /// No server could tell whether a port mapping works.
+    PortMappingUndecided {
+        /// The address at which the gateway says it listens.
+        external: SocketAddr,
+        /// Whether it is offered all the same, because a peer's checks to it can do no harm.
+        offered: bool,
+        /// Why nobody could tell, for a person.
+        reason: String,
+    },
+    /// Extra UDP sockets are wanted, on the unspecified address and port 0: answer with
+    /// [`Node::sockets_opened`](crate::Node::sockets_opened).
+    OpenSockets {
+        /// Its name.
+        request: SocketRequestId,
+        /// IPv6 or IPv4.
+        ipv6: bool,
+        /// How many.
+        count: u16,
+    },
+    /// Extra sockets are no longer wanted. A socket that won is not among them: it is the `local` of the route
+    /// of its path, and is closed when that path is no longer kept.
+    CloseSockets {
+        /// Their local addresses as bound.
+        sockets: Vec<SocketAddr>,
+    },
+    /// A strategy opened a direct path: remember it, for [`Node::remember`](crate::Node::remember) of the next
+    /// run.
+    StrategyWorked {
+        /// Against whom.
+        peer: PeerId,
+        /// The peer's key, which outlives the run.
+        identity: IdentityKey,
+        /// Which one.
+        strategy: Strategy,
     },
     /// The round trip of a kept path was measured.
     RttMeasured {

@@ -1,63 +1,43 @@
 //! Our own candidates: where a peer may reach this process.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::IpNet;
 use punch::{Candidate, CandidateKind};
 
+use crate::interface::{HOST_CANDIDATES_MAX, Interface, worth_offering};
 use crate::kind::Interfaces;
 
-/// Host candidates beyond this number are not offered: containers and VPNs make dozens of addresses, and
-/// each is a pair that must be checked (iroh#3979: twelve Docker addresses starved the real ones).
-const HOST_CANDIDATES_MAX: usize = 8;
-
-/// Server-reflexive addresses beyond this number are not kept: a NAT that maps per destination shows one for
-/// each of the four servers that are asked, and their alternates.
+/// Server-reflexive addresses of one base beyond this number are not kept: a NAT that maps per destination
+/// shows one for each of the four servers that are asked, and their alternates.
 const REFLEXIVE_MAX: usize = 8;
 
-/// Name prefixes of interfaces that seldom lead to a peer: bridges, containers, virtual machines, VPNs.
-const UNLIKELY_INTERFACES: [&str; 12] = [
-    "docker",
-    "br-",
-    "veth",
-    "virbr",
-    "vmnet",
-    "vboxnet",
-    "cni",
-    "flannel",
-    "tun",
-    "tap",
-    "wg",
-    "tailscale",
-];
+/// One port mapping per base is what is asked for, by the first protocol that works.
+pub(crate) const MAPPED_MAX: usize = 4;
 
-/// One address of one network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// The name the system gives it.
-    pub name: String,
-    /// Its address and prefix length.
-    pub net: IpNet,
-}
+/// Relays that are kept are two (see `relays`), and each may be reached in two ways for a moment.
+const RELAYED_MAX: usize = 4;
 
-impl Interface {
-    /// Likely interfaces first, IPv6 before IPv4 among equals: an address without a NAT is worth more.
-    fn rank(&self) -> (bool, bool) {
-        let unlikely = UNLIKELY_INTERFACES
-            .iter()
-            .any(|prefix| self.name.starts_with(prefix));
-        (unlikely, self.net.addr().is_ipv4())
-    }
-}
+// What is offered fits into what is read: two bases at most.
+const _: () = assert!(
+    HOST_CANDIDATES_MAX + 2 * REFLEXIVE_MAX + MAPPED_MAX + RELAYED_MAX
+        <= crate::description::CANDIDATES_MAX
+);
 
 /// What has been gathered so far.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     bases: Vec<SocketAddr>,
+    found: Vec<Interface>,
+    offers_loopback: bool,
+    /// Addresses of ours from which packets are known to reach a STUN server untranslated.
+    seen: BTreeSet<IpAddr>,
     hosts: Vec<IpAddr>,
     interfaces: Interfaces,
     /// Server-reflexive addresses and the base they were learnt from, the newest last.
     reflexive: Vec<(SocketAddr, SocketAddr)>,
+    /// Addresses that a gateway forwards to a base, which may be offered.
+    mapped: Vec<(SocketAddr, SocketAddr)>,
     relayed: Vec<SocketAddr>,
 }
 
@@ -65,32 +45,36 @@ impl Gathered {
     pub(crate) fn new(bases: Vec<SocketAddr>, interfaces: Vec<Interface>, loopback: bool) -> Self {
         let mut gathered = Self {
             bases,
+            interfaces: Interfaces::new(interfaces.iter().map(|it| it.net).collect()),
+            found: interfaces,
+            offers_loopback: loopback,
             ..Self::default()
         };
-        gathered.set_interfaces(interfaces, loopback);
+        gathered.rank_hosts();
         gathered
     }
 
-    /// Replaces the interfaces; `loopback` offers loopback addresses although there are others.
-    pub(crate) fn set_interfaces(&mut self, mut interfaces: Vec<Interface>, loopback: bool) {
-        interfaces.sort_by_key(Interface::rank);
-        self.interfaces = Interfaces::new(interfaces.iter().map(|it| it.net).collect());
-        let reachable = |ip: &IpAddr| !ip.is_loopback() && !is_v6_link_local(*ip);
-        let addresses: Vec<_> = interfaces.iter().map(|it| it.net.addr()).collect();
-        let mut hosts: Vec<_> = addresses.iter().copied().filter(reachable).collect();
-        hosts.truncate(HOST_CANDIDATES_MAX);
-        if loopback || hosts.is_empty() {
-            hosts.extend(addresses.into_iter().filter(IpAddr::is_loopback));
+    /// Picks the host addresses; returns whether that changed anything.
+    fn rank_hosts(&mut self) -> bool {
+        let mut hosts = worth_offering(&self.found, &self.seen);
+        if self.offers_loopback || hosts.is_empty() {
+            let addresses = self.found.iter().map(|it| it.net.addr());
+            hosts.extend(addresses.filter(IpAddr::is_loopback));
+            hosts.truncate(HOST_CANDIDATES_MAX);
         }
+        let changed = hosts != self.hosts;
         self.hosts = hosts;
+        changed
     }
 
     pub(crate) const fn interfaces(&self) -> &Interfaces {
         &self.interfaces
     }
 
-    pub(crate) fn host_addresses(&self) -> &[IpAddr] {
-        &self.hosts
+    /// Returns whether this machine has an address of a family that a peer might reach, and a socket for it.
+    pub(crate) fn has_host_of(&self, ipv6: bool) -> bool {
+        self.hosts.iter().any(|ip| ip.is_ipv6() == ipv6)
+            && self.bases.iter().any(|base| base.is_ipv6() == ipv6)
     }
 
     /// Returns the base of the family of `remote`.
@@ -101,13 +85,22 @@ impl Gathered {
             .find(|base| base.is_ipv4() == remote.is_ipv4())
     }
 
-    /// Notes a server-reflexive address; returns whether it is new. The oldest makes room.
+    /// Notes what a STUN server saw; returns whether the candidates have changed. The oldest makes room.
+    ///
+    /// An address of ours is no candidate of its own, but proves that packets leave from it.
     pub(crate) fn add_reflexive(&mut self, address: SocketAddr, base: SocketAddr) -> bool {
-        if self.is_host_address(address) || self.reflexive.contains(&(address, base)) {
+        let is_ours = self.interfaces.addresses().any(|ip| ip == address.ip());
+        if is_ours && address.port() == base.port() {
+            return self.seen.insert(address.ip()) && self.rank_hosts();
+        }
+        if self.reflexive.contains(&(address, base)) {
             return false;
         }
-        if self.reflexive.len() >= REFLEXIVE_MAX {
-            self.reflexive.remove(0);
+        let of_base = |it: &(SocketAddr, SocketAddr)| it.1 == base;
+        if self.reflexive.iter().filter(|it| of_base(it)).count() >= REFLEXIVE_MAX
+            && let Some(oldest) = self.reflexive.iter().position(of_base)
+        {
+            self.reflexive.remove(oldest);
         }
         self.reflexive.push((address, base));
         true
@@ -119,9 +112,18 @@ impl Gathered {
             .retain(|(address, learnt_at)| *learnt_at != base || keep.contains(address));
     }
 
-    fn is_host_address(&self, address: SocketAddr) -> bool {
-        self.hosts.contains(&address.ip())
-            && self.bases.iter().any(|base| base.port() == address.port())
+    /// Returns the server-reflexive addresses of a base, the newest last.
+    pub(crate) fn reflexive_of(&self, base: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+        let of_base = self.reflexive.iter().filter(move |it| it.1 == base);
+        of_base.map(|(address, _)| *address)
+    }
+
+    /// Replaces the addresses that a gateway forwards, each with its base; returns whether that changed them.
+    pub(crate) fn set_mapped(&mut self, mut mapped: Vec<(SocketAddr, SocketAddr)>) -> bool {
+        mapped.truncate(MAPPED_MAX);
+        let changed = mapped != self.mapped;
+        self.mapped = mapped;
+        changed
     }
 
     /// Returns whether one of our sockets has this local address.
@@ -148,9 +150,7 @@ impl Gathered {
         let mut candidates = Vec::new();
         if direct {
             candidates.extend(self.host_candidates());
-            candidates.extend(self.reflexive.iter().map(|(address, base)| {
-                Candidate::new(CandidateKind::ServerReflexive, *address, *base, u16::MAX)
-            }));
+            candidates.extend(self.translated_candidates());
         }
         if relayed {
             candidates.extend(self.relayed.iter().map(|address| {
@@ -172,10 +172,17 @@ impl Gathered {
                 })
         })
     }
-}
 
-fn is_v6_link_local(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+    /// Port-mapped and server-reflexive ones. A router that maps a port often uses it for outgoing packets
+    /// too; the address is then offered once, as what makes it open for everybody.
+    fn translated_candidates(&self) -> impl Iterator<Item = Candidate> {
+        let mapped = self.mapped.iter().map(|it| (CandidateKind::PortMapped, it));
+        let reflexive = self.reflexive.iter().filter(|it| !self.mapped.contains(it));
+        let reflexive = reflexive.map(|it| (CandidateKind::ServerReflexive, it));
+        mapped
+            .chain(reflexive)
+            .map(|(kind, (address, base))| Candidate::new(kind, *address, *base, u16::MAX))
+    }
 }
 
 #[cfg(test)]
@@ -183,10 +190,7 @@ mod tests {
     use super::*;
 
     fn interface(name: &str, net: &str) -> Interface {
-        Interface {
-            name: name.to_owned(),
-            net: net.parse().unwrap(),
-        }
+        Interface::new(name, net.parse().unwrap())
     }
 
     fn hosts(gathered: &Gathered) -> Vec<String> {
@@ -262,5 +266,35 @@ mod tests {
         let candidates = gathered.candidates(false, true);
         assert_eq!(candidates.len(), 1);
         assert_eq!(candidates[0].kind, CandidateKind::Relayed);
+    }
+
+    #[test]
+    fn an_ipv6_address_that_a_server_saw_is_offered_before_its_neighbours() {
+        let base = "[::]:5000".parse().unwrap();
+        let interfaces = vec![
+            interface("eth0", "2001:db8::1/64"),
+            interface("eth0", "2001:db8::2/64"),
+        ];
+        let mut gathered = Gathered::new(vec![base], interfaces, false);
+        assert_eq!(hosts(&gathered)[0], "[2001:db8::1]:5000");
+        assert!(gathered.add_reflexive("[2001:db8::2]:5000".parse().unwrap(), base));
+        assert_eq!(hosts(&gathered)[0], "[2001:db8::2]:5000");
+        assert_eq!(hosts(&gathered).len(), 2);
+    }
+
+    #[test]
+    fn an_address_that_is_mapped_and_seen_is_offered_once() {
+        let base = "0.0.0.0:5000".parse().unwrap();
+        let mut gathered = Gathered::new(vec![base], Vec::new(), false);
+        let address: SocketAddr = "203.0.113.2:5000".parse().unwrap();
+        gathered.add_reflexive(address, base);
+        assert!(gathered.set_mapped(vec![(address, base)]));
+        assert!(!gathered.set_mapped(vec![(address, base)]));
+        let candidates = gathered.candidates(true, true);
+        assert_eq!(candidates.len(), 1);
+        assert_eq!(candidates[0].kind, CandidateKind::PortMapped);
+        assert!(gathered.set_mapped(Vec::new()));
+        let candidates = gathered.candidates(true, true);
+        assert_eq!(candidates[0].kind, CandidateKind::ServerReflexive);
     }
 }

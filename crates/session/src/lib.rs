@@ -27,10 +27,7 @@
 //!     side: Side::Ingress,
 //!     identity: session::Hex([7; 32]),
 //!     bases: vec!["0.0.0.0:5000".parse().unwrap()],
-//!     interfaces: vec![session::Interface {
-//!         name: "eth0".into(),
-//!         net: "192.168.1.2/24".parse().unwrap(),
-//!     }],
+//!     interfaces: vec![session::Interface::new("eth0", "192.168.1.2/24".parse().unwrap())],
 //!     offer_loopback: false,
 //!     policy: Policy::Any,
 //! };
@@ -41,27 +38,33 @@
 mod credentials;
 mod description;
 mod event;
+mod gateway;
 mod gather;
 mod hex;
+mod interface;
 mod kept;
 mod kind;
 mod node;
 mod path;
 mod peer;
+mod probing;
 mod reason;
 mod relays;
 mod surroundings;
+mod traversal;
 mod watch;
 
 pub use description::{
-    Answer, CandidateEntry, Description, DescriptionError, IdentityKey, InstanceId, NatSummary,
-    Nonce, Side, VERSION_MAX, VERSION_MIN,
+    Answer, CandidateEntry, DescribedNote, Description, DescriptionError, IdentityKey, InstanceId,
+    NatSummary, Nonce, Side, VERSION_MAX, VERSION_MIN,
 };
 pub use event::{DropCause, Event, PeerId};
-pub use gather::Interface;
+pub use gateway::{GatewayProtocol, GatewayView, PortMapping, UnknownGatewayProtocol};
 pub use hex::Hex;
+pub use interface::{AddressTraits, Interface};
 pub use kind::{Interfaces, is_private};
 pub use node::{Node, NodeConfig, NodeStats, NodeTransmit, UNANSWERED_LIFETIME};
 pub use path::{PathId, PathKind, PathView, RelayStreamId, RelayTransport, Route};
 pub use reason::{Policy, why_relayed, why_unreached};
 pub use relays::{RelayServer, TlsAddress};
+pub use traversal::{LedgerEntry, Outcome, ParseStrategyError, SocketRequestId, Strategy};

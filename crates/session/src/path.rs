@@ -151,6 +151,9 @@ impl PathView {
             CandidateKind::Host => "host",
             CandidateKind::ServerReflexive => "server-reflexive",
             CandidateKind::PeerReflexive => "peer-reflexive",
+            CandidateKind::PortMapped => "port-mapped",
+            CandidateKind::Predicted => "predicted",
+            CandidateKind::Birthday => "birthday",
             CandidateKind::Relayed => "relayed",
         }
     }

@@ -32,6 +32,7 @@ pub(crate) fn summary(report: &Report) -> NatSummary {
         mapping: known(report.mapping.to_string()),
         filtering: known(report.filtering.to_string()),
         udp: Some(report.udp),
+        ..NatSummary::default()
     }
 }
 

@@ -1,12 +1,13 @@
 //! This process's end of all its sessions: what they share, and who gets which packet.
 
 mod supplies;
+mod traversal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use natprobe::{Prober, Report};
+use natprobe::Report;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sansio::{Datagram, Deadline, Handled, Transmit, earliest};
 
@@ -14,13 +15,17 @@ use crate::description::{
     self, Answer, CandidateEntry, Description, IdentityKey, InstanceId, Nonce, Side,
 };
 use crate::event::{Event, PeerId};
-use crate::gather::{Gathered, Interface};
+use crate::gateway::{GatewayView, PortMapping};
+use crate::gather::Gathered;
 use crate::hex::{self, Hex};
+use crate::interface::Interface;
 use crate::path::{PathId, PathView, RelayStreamId};
 use crate::peer::Peer;
-use crate::reason::{Policy, summary, why_relayed, why_unreached};
+use crate::probing::Probing;
+use crate::reason::{Policy, why_relayed, why_unreached};
 use crate::relays::{RelayTransmit, Relays};
 use crate::surroundings::Surroundings;
+use crate::traversal::Strategy;
 
 /// More peers than this are not kept; a room holds fewer slots.
 const PEERS_MAX: usize = 64;
@@ -89,11 +94,13 @@ pub struct Node {
     ufrag: String,
     pwd: String,
     gathered: Gathered,
-    prober: Option<Prober>,
-    probed: Vec<SocketAddr>,
-    report: Option<Report>,
+    probing: Probing,
     relays: Relays,
+    gateway: GatewayView,
+    mappings: Vec<PortMapping>,
     peers: BTreeMap<PeerId, Peer>,
+    /// What worked against an identity in earlier runs, or in this one.
+    remembered: BTreeMap<IdentityKey, Strategy>,
     events: VecDeque<Event>,
     next_path: u64,
     channels_stale: bool,
@@ -123,11 +130,12 @@ impl Node {
             ufrag: hex::encode(&ufrag),
             pwd: hex::encode(&pwd),
             gathered,
-            prober: None,
-            probed: Vec::new(),
-            report: None,
+            probing: Probing::default(),
             relays: Relays::new(relay_seed),
+            gateway: GatewayView::default(),
+            mappings: Vec::new(),
             peers: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             events: VecDeque::new(),
             next_path: 0,
             channels_stale: false,
@@ -141,12 +149,6 @@ impl Node {
     #[must_use]
     pub const fn instance(&self) -> InstanceId {
         self.instance
-    }
-
-    /// Returns the last classification of the NAT.
-    #[must_use]
-    pub const fn report(&self) -> Option<&Report> {
-        self.report.as_ref()
     }
 
     /// Returns the counters.
@@ -182,7 +184,8 @@ impl Node {
             ufrag: self.ufrag.clone(),
             pwd: self.pwd.clone(),
             candidates: candidates.iter().filter_map(CandidateEntry::of).collect(),
-            nat: self.report.as_ref().map(summary).unwrap_or_default(),
+            nat: self.nat_summary(),
+            notes: Vec::new(),
         }
     }
 
@@ -254,7 +257,7 @@ impl Node {
     #[must_use]
     pub fn why_relayed(&self, id: PeerId) -> Option<String> {
         let peer = self.peers.get(&id)?;
-        let (policy, ours) = (self.config.policy, self.report.as_ref());
+        let (policy, ours) = (self.config.policy, self.report());
         if policy != Policy::RelayOnly && peer.description.offers_relays_only() {
             return Some(
                 "the peer offers no direct address: is it configured with `direct: false`?"
@@ -299,13 +302,11 @@ impl Node {
         if consumed {
             return;
         }
-        if let Some(prober) = &mut self.prober {
-            let handled = prober.handle_datagram(datagram, now);
-            self.drain_prober(now);
-            if handled == Handled::Consumed {
-                self.relays.heard_others(now);
-                return;
-            }
+        let handled = self.probing.handle_datagram(datagram, now);
+        if handled == Handled::Consumed {
+            self.drain_probing(now);
+            self.relays.heard_others(now);
+            return;
         }
         self.offer_to_peers(datagram, now);
         self.drain_relays(now);
@@ -381,10 +382,8 @@ impl Node {
 
     /// Time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Some(prober) = &mut self.prober {
-            prober.handle_timeout(now);
-        }
-        self.drain_prober(now);
+        self.probing.handle_timeout(now);
+        self.drain_probing(now);
         self.relays.handle_timeout(now);
         self.with_peers(|peers, surroundings| {
             for peer in peers.values_mut() {
@@ -421,7 +420,7 @@ impl Node {
     }
 
     fn next_agent_transmit(&mut self) -> Option<Transmit> {
-        if let Some(transmit) = self.prober.as_mut().and_then(Prober::poll_transmit) {
+        if let Some(transmit) = self.probing.poll_transmit() {
             return Some(transmit);
         }
         self.peers.values_mut().find_map(Peer::poll_transmit)
@@ -435,9 +434,8 @@ impl Node {
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let prober = self.prober.as_ref().and_then(Prober::poll_timeout);
         let peers = self.peers.values().map(Peer::poll_timeout);
-        earliest(peers.chain([prober, self.relays.poll_timeout()]))
+        earliest(peers.chain([self.probing.poll_timeout(), self.relays.poll_timeout()]))
     }
 
     fn with_peers<R>(

@@ -1,38 +1,67 @@
-//! What STUN servers and relays bring: our addresses, and the channels to peers.
+//! What STUN servers, relays and the gateway bring: our addresses, and the channels to peers.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use natprobe::{ProbeConfig, Prober};
+use natprobe::Report;
 use rand::Rng;
 
 use super::Node;
+use crate::description::NatSummary;
 use crate::event::Event;
-use crate::reason::Policy;
+use crate::gateway::{GatewayView, PortMapping};
+use crate::reason::{Policy, summary};
 use crate::relays::{RelayEvent, RelayServer};
 
 impl Node {
-    /// Examines the NAT with these servers (IPv4 first come); the same servers again change nothing.
-    pub fn set_stun_servers(&mut self, servers: Vec<SocketAddr>, now: Instant) {
-        let servers: Vec<_> = servers.into_iter().filter(SocketAddr::is_ipv4).collect();
-        let is_known = servers.len() == self.probed.len()
-            && servers.iter().all(|server| self.probed.contains(server));
-        if servers.is_empty() || is_known {
-            return;
+    /// Returns the last classification of the NAT: that of IPv4, unless this machine has IPv6 only.
+    #[must_use]
+    pub fn report(&self) -> Option<&Report> {
+        self.probing.report(self.is_ipv6_only())
+    }
+
+    /// Returns what lies before our IPv6 socket, if there is one and a STUN server was asked over it.
+    #[must_use]
+    pub fn ipv6_report(&self) -> Option<&Report> {
+        self.probing.report(true)
+    }
+
+    /// Returns whether IPv6 leads to the internet: a STUN server answered over it. `None` while nobody knows.
+    #[must_use]
+    pub fn ipv6(&self) -> Option<bool> {
+        if !self.gathered.has_host_of(true) {
+            return Some(false);
         }
-        let Some(base) = self.gathered.base_for(servers[0]) else {
+        self.ipv6_report().map(|report| report.udp)
+    }
+
+    fn is_ipv6_only(&self) -> bool {
+        self.gathered.has_host_of(true) && !self.gathered.has_host_of(false)
+    }
+
+    /// Examines the NAT with these servers, in each address family that we have; the same servers again change
+    /// nothing.
+    pub fn set_stun_servers(&mut self, servers: Vec<SocketAddr>, now: Instant) {
+        let (v4, v6): (Vec<_>, Vec<_>) = servers.into_iter().partition(SocketAddr::is_ipv4);
+        // Where the interfaces cannot be listed there is probably IPv4 all the same.
+        if !self.is_ipv6_only() {
+            self.probe_with(v4, now);
+        }
+        if self.gathered.has_host_of(true) {
+            self.probe_with(v6, now);
+        }
+        self.drain_probing(now);
+    }
+
+    fn probe_with(&mut self, servers: Vec<SocketAddr>, now: Instant) {
+        let base = servers.first().and_then(|it| self.gathered.base_for(*it));
+        let Some(base) = base.filter(|base| !self.probing.is_known(*base, &servers)) else {
             return;
         };
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let config = ProbeConfig {
-            servers: servers.clone(),
-            local_addresses: self.gathered.host_addresses().to_vec(),
-            ..ProbeConfig::default()
-        };
-        self.prober = Some(Prober::new(config, base, seed, now));
-        self.probed = servers;
-        self.drain_prober(now);
+        let ours = self.gathered.interfaces().addresses().collect();
+        self.probing.start(base, servers, ours, seed, now);
     }
 
     /// Allocates at these relays, or renews the credentials of those in use.
@@ -46,23 +75,42 @@ impl Node {
         self.drain_relays(now);
     }
 
-    pub(super) fn drain_prober(&mut self, now: Instant) {
-        let Some(prober) = &mut self.prober else {
-            return;
-        };
-        let Some(base) = self.gathered.base_for(self.probed[0]) else {
-            return;
-        };
+    /// Takes what the gateway says it forwards to us, whole: what is missing is gone.
+    pub fn set_port_mappings(&mut self, mappings: Vec<PortMapping>, _now: Instant) {
+        self.mappings = mappings;
+    }
+
+    /// Takes what is known of the gateway.
+    pub fn set_gateway(&mut self, gateway: GatewayView, _now: Instant) {
+        self.gateway = gateway;
+    }
+
+    /// Returns what peers are told of our NAT.
+    pub(super) fn nat_summary(&self) -> NatSummary {
+        let mut nat = self.report().map(summary).unwrap_or_default();
+        nat.ipv6 = self.ipv6();
+        // One family that works is enough for a direct path.
+        if nat.ipv6 == Some(true) {
+            nat.udp = Some(true);
+        }
+        nat
+    }
+
+    pub(super) fn drain_probing(&mut self, now: Instant) {
+        let is_ipv6_only = self.is_ipv6_only();
         let mut changed = false;
-        while let Some(event) = prober.poll_event() {
+        while let Some((base, event)) = self.probing.poll_event() {
             match event {
                 natprobe::Event::Reflexive { address, .. } => {
                     changed |= self.gathered.add_reflexive(address, base);
                 }
                 natprobe::Event::Classified(report) => {
                     self.gathered.retain_reflexive(base, &report.reflexive);
-                    self.report = Some(report.clone());
-                    self.events.push_back(Event::NatClassified(report));
+                    self.events.push_back(if base.is_ipv6() == is_ipv6_only {
+                        Event::NatClassified(report)
+                    } else {
+                        Event::Ipv6Classified(report)
+                    });
                     changed = true;
                 }
                 _ => {}

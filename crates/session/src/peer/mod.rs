@@ -19,6 +19,7 @@ use crate::event::{DropCause, Event, PeerId};
 use crate::kept::{KeptPaths, Path};
 use crate::path::{PathId, PathView};
 use crate::surroundings::Surroundings;
+use crate::traversal::{Ledger, LedgerEntry};
 use crate::watch::Verdict;
 
 /// The egress side checks a path itself when nothing was heard on it for two of the ingress side's intervals
@@ -44,6 +45,7 @@ pub(crate) struct Peer {
     paths: KeptPaths,
     restarts: Vec<(Instant, PairId)>,
     use_relays: bool,
+    ledger: Ledger,
 }
 
 impl Peer {
@@ -72,6 +74,7 @@ impl Peer {
             paths: KeptPaths::default(),
             restarts: Vec::new(),
             use_relays,
+            ledger: Ledger::default(),
         }
     }
 
@@ -312,6 +315,11 @@ impl Peer {
         for id in silent {
             self.drop_path(id, DropCause::Silent, Some(now), surroundings, now);
         }
+    }
+
+    /// Returns what each strategy has cost and brought.
+    pub(crate) fn ledger(&self) -> &[LedgerEntry] {
+        self.ledger.entries()
     }
 
     pub(crate) fn owns(&self, path: PathId) -> bool {

@@ -439,6 +439,7 @@ mod tests {
                 pwd: String::new(),
                 candidates: Vec::new(),
                 nat: NatSummary::default(),
+                notes: Vec::new(),
             };
             let payload = self.reader.keys.seal(slot, seq, &description.encode());
             state(slot, owner, seq, payload)

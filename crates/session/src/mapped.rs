@@ -1,0 +1,271 @@
+//! Which port mappings do what the gateway promises?
+//!
+//! A mapping is offered to peers only once a STUN server has come in through it. What cannot be verified (the
+//! server does not answer to other ports) is offered only where that can do no harm: when its address is the
+//! very one that STUN servers see us at. A peer's checks then go to our own router at worst, and the peer is
+//! the judge, since no path counts before it was checked. An address that nobody has seen us at may be a
+//! stranger's, and strangers are not to be checked.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use natprobe::{MappingCheck, MappingVerdict};
+use rand::{Rng, rngs::StdRng};
+use sansio::{Datagram, Deadline, Handled, Transmit, earliest};
+
+use crate::event::Event;
+use crate::gateway::PortMapping;
+
+/// Mappings beyond this number are ignored: two bases and three protocols make six.
+const MAPPINGS_MAX: usize = 8;
+/// How often a mapping that works is verified anew: a router that restarted has forgotten it, and a peer that
+/// comes now should not be sent to a closed door. Each time costs three packets.
+const RECHECK: Duration = Duration::from_secs(300);
+/// A mapping that does not work, or could not be judged, is looked at again after this, doubling to
+/// [`RECHECK`]: the router may have been slow.
+const RETRY_MIN: Duration = Duration::from_secs(20);
+/// News do not make it be looked at more often than this.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the outside looks like for one base.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outside {
+    /// The STUN servers that may be asked.
+    pub(crate) servers: Vec<SocketAddr>,
+    /// Where they see us.
+    pub(crate) reflexive: Vec<SocketAddr>,
+    /// Who may answer, where that was measured.
+    pub(crate) filtering: Option<natprobe::FilteringBehavior>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It was never judged.
+    New,
+    Verified,
+    Refuted,
+    Undecided {
+        offered: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    mapping: PortMapping,
+    standing: Standing,
+    check: Option<MappingCheck>,
+    checked_at: Option<Instant>,
+    next_check: Instant,
+    retry: Duration,
+}
+
+/// The port mappings that the gateway says there are.
+#[derive(Debug, Default)]
+pub(crate) struct Mapped {
+    entries: Vec<Entry>,
+    events: VecDeque<Event>,
+}
+
+impl Mapped {
+    /// Takes the whole list. A mapping that was refuted and is still named was made anew.
+    pub(crate) fn set(&mut self, mappings: &[PortMapping], now: Instant) {
+        self.entries.retain(|entry| mappings.contains(&entry.mapping));
+        for mapping in mappings {
+            match self.entries.iter_mut().find(|it| it.mapping == *mapping) {
+                Some(entry) if entry.standing == Standing::Refuted => entry.hasten(now),
+                Some(_) => {}
+                None if self.entries.len() < MAPPINGS_MAX => self.entries.push(Entry::new(*mapping, now)),
+                None => tracing::debug!(external = %mapping.external, "one port mapping too many"),
+            }
+        }
+    }
+
+    /// The NAT, the servers or the network have changed: all are looked at again.
+    pub(crate) fn heed_news(&mut self, now: Instant) {
+        for entry in &mut self.entries {
+            entry.hasten(now);
+        }
+    }
+
+    /// Returns what may be offered to peers: the external addresses, each with its base.
+    pub(crate) fn offered(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        let offered = self.entries.iter().filter(|it| it.is_offered());
+        offered
+            .map(|it| (it.mapping.external, it.mapping.base))
+            .collect()
+    }
+
+    /// Returns the word that peers are told (see [`NatSummary`](crate::NatSummary)); `None` without mappings.
+    pub(crate) fn word(&self) -> Option<&'static str> {
+        let any = |wanted: fn(&Entry) -> bool| self.entries.iter().any(wanted);
+        if any(|it| it.standing == Standing::Verified) {
+            Some("active")
+        } else if any(|it| matches!(it.standing, Standing::Undecided { .. })) {
+            Some("unverified")
+        } else if any(|it| it.standing == Standing::Refuted) {
+            Some("refuted")
+        } else {
+            None
+        }
+    }
+
+    /// Begins the checks that are due; `outside` tells what is known for a base.
+    pub(crate) fn start_checks(
+        &mut self,
+        outside: impl Fn(SocketAddr) -> Outside,
+        rng: &mut StdRng,
+        now: Instant,
+    ) {
+        for entry in &mut self.entries {
+            if entry.check.is_some() || now < entry.next_check {
+                continue;
+            }
+            let outside = outside(entry.mapping.base);
+            // Who is not known to the internet yet has nothing to compare with; the NAT's verdict is news.
+            if outside.reflexive.is_empty() && entry.checked_at.is_none() {
+                entry.next_check = now + CHECK_INTERVAL;
+                continue;
+            }
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            entry.begin(outside, seed, now);
+        }
+    }
+
+    // --- the machine ---
+
+    pub(crate) fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Handled {
+        let mut checks = self
+            .entries
+            .iter_mut()
+            .filter(|it| it.mapping.base == datagram.local)
+            .filter_map(|it| it.check.as_mut());
+        if checks.any(|check| check.handle_datagram(datagram, now) == Handled::Consumed) {
+            Handled::Consumed
+        } else {
+            Handled::NotMine
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        for check in self.entries.iter_mut().filter_map(|it| it.check.as_mut()) {
+            check.handle_timeout(now);
+        }
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
+        let mut checks = self.entries.iter_mut().filter_map(|it| it.check.as_mut());
+        checks.find_map(MappingCheck::poll_transmit)
+    }
+
+    /// Takes the verdicts; `outside` tells what is known for a base. Returns whether what is offered, or what
+    /// peers are told, may have changed.
+    pub(crate) fn take_verdicts(
+        &mut self,
+        outside: impl Fn(SocketAddr) -> Outside,
+        now: Instant,
+    ) -> bool {
+        let mut changed = false;
+        for entry in &mut self.entries {
+            let Some(verdict) = entry.check.as_mut().and_then(MappingCheck::poll_event) else {
+                continue;
+            };
+            entry.check = None;
+            let former = entry.standing;
+            let event = entry.judge(verdict, &outside(entry.mapping.base), now);
+            // A refusal is told each time: the one who makes mappings repairs them each time.
+            if former != entry.standing || entry.standing == Standing::Refuted {
+                self.events.push_back(event);
+            }
+            changed |= former != entry.standing;
+        }
+        changed
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
+        earliest(self.entries.iter().map(|entry| match &entry.check {
+            Some(check) => check.poll_timeout(),
+            None => Some(Deadline::new(entry.next_check, "verify a port mapping")),
+        }))
+    }
+}
+
+impl Entry {
+    const fn new(mapping: PortMapping, now: Instant) -> Self {
+        Self {
+            mapping,
+            standing: Standing::New,
+            check: None,
+            checked_at: None,
+            next_check: now,
+            retry: RETRY_MIN,
+        }
+    }
+
+    const fn is_offered(&self) -> bool {
+        match self.standing {
+            Standing::Verified => true,
+            Standing::Undecided { offered } => offered,
+            Standing::New | Standing::Refuted => false,
+        }
+    }
+
+    fn hasten(&mut self, now: Instant) {
+        let earliest = self.checked_at.map_or(now, |at| (at + CHECK_INTERVAL).max(now));
+        self.next_check = self.next_check.min(earliest);
+    }
+
+    fn begin(&mut self, outside: Outside, seed: [u8; 32], now: Instant) {
+        let PortMapping { base, external, .. } = self.mapping;
+        let same_ip = |it: &&SocketAddr| it.ip() == external.ip();
+        let reflexive = outside.reflexive.iter().find(same_ip);
+        let reflexive = reflexive.or(outside.reflexive.last()).copied();
+        let mut check = MappingCheck::new(outside.servers, base, external, reflexive, seed, now);
+        if let Some(filtering) = outside.filtering {
+            check = check.behind(filtering);
+        }
+        self.check = Some(check);
+        self.checked_at = Some(now);
+    }
+
+    fn judge(&mut self, verdict: MappingVerdict, outside: &Outside, now: Instant) -> Event {
+        let external = self.mapping.external;
+        let (standing, event) = match verdict {
+            MappingVerdict::Verified => {
+                (Standing::Verified, Event::PortMappingVerified { external })
+            }
+            MappingVerdict::Refuted { reason } => {
+                let reason = reason.to_string();
+                (Standing::Refuted, Event::PortMappingRefuted { external, reason })
+            }
+            MappingVerdict::Undecided { reason } => {
+                let offered = outside.reflexive.iter().any(|it| it.ip() == external.ip());
+                let reason = reason.to_string();
+                let event = Event::PortMappingUndecided { external, offered, reason };
+                (Standing::Undecided { offered }, event)
+            }
+        };
+        self.next_check = if standing == Standing::Verified {
+            self.retry = RETRY_MIN;
+            now + RECHECK
+        } else {
+            let pause = self.retry;
+            self.retry = (pause * 2).min(RECHECK);
+            now + pause
+        };
+        // A mapping that worked, and that nobody can ask about just now, is believed until somebody can.
+        if standing != Standing::Verified
+            && self.standing == Standing::Verified
+            && standing != Standing::Refuted
+        {
+            return event;
+        }
+        self.standing = standing;
+        event
+    }
+}

@@ -1,0 +1,675 @@
+//! One round: who does what when, and how long each wait lasts.
+//!
+//! ```text
+//! leader (ingress)                         follower (egress)
+//! propose ───────────────────────────────▶ has it the turn? does it make sense?
+//!         ◀─────────────────── accept, or decline
+//! anchor: open sockets; samples, openers, samples      scout: waits
+//!         anchored ──────────────────────▶ probes
+//!         ◀─────────────────────── scouted
+//!         ended ─────────────────────────▶
+//! ```
+//!
+//! Either may be the anchor. When both are, each tells its window and probes the other's, and both say `ended`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use punch::CandidateKind;
+use rand::rngs::StdRng;
+
+use super::budget::{Budget, PACKETS_PER_SECOND, PROBES_PER_ROUND_MAX};
+use super::ledger::{Outcome, Tally};
+use super::note::{Anchored, Message, Note, Order, Part, Window};
+use super::plan::{
+    self, SAMPLES, SAMPLES_BEFORE, WINDOW, ports_to_probe, predicted_ranges, sockets_for,
+};
+use super::profile::Ports;
+use super::{Action, Knowledge, Strategy, VolleyOrder};
+
+/// Opening 256 sockets takes a millisecond.
+const OPENING: Duration = Duration::from_secs(2);
+/// A STUN server is asked again within this, and a slower answer is stale anyway.
+const SAMPLING: Duration = Duration::from_millis(1_200);
+/// One packet of the volley.
+const SLOT: Duration = Duration::from_millis(1_000 / PACKETS_PER_SECOND as u64);
+/// The scout is told when so much of the volley is out, so that its probes meet bindings that exist.
+const BIRTHDAY_HEAD_START: Duration = Duration::from_millis(200);
+/// Between low-TTL openers and full ones: the scout's probes should come first, where its router would take our
+/// packet for a conversation of its own (facts/lab.md, early-packet clash).
+const OPENER_GAP: Duration = Duration::from_millis(400);
+const BIRTHDAY_OPENER_GAP: Duration = Duration::from_millis(1_500);
+/// Between two passes of a window: longer than a round trip, so that what both send meets what both opened.
+const WINDOW_GAP: Duration = Duration::from_millis(250);
+/// An answered probe becomes a path within two round trips.
+const SETTLING: Duration = Duration::from_millis(1_500);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The leader waits to be accepted.
+    Proposing,
+    /// The scout waits for the anchor's word.
+    Awaiting,
+    /// Waits for sockets.
+    Opening,
+    /// Waits for what the NAT gave; the sample behind the openers is taken at the instant.
+    Sampling { after_at: Option<Instant> },
+    /// The openers are on their way; the scout is told at the instant.
+    Announcing { at: Instant },
+    /// The scout probes.
+    Holding,
+    /// Both: waits for the other's window.
+    Exchanging,
+    /// Our probes are on their way.
+    Probing,
+    /// The other end has the last word.
+    Concluding,
+}
+
+/// What a round may use, for the time of one call.
+pub(crate) struct Table<'a> {
+    pub(crate) known: &'a Knowledge,
+    pub(crate) budget: &'a mut Budget,
+    pub(crate) rng: &'a mut StdRng,
+    pub(crate) actions: &'a mut Vec<Action>,
+    pub(crate) now: Instant,
+}
+
+impl Table<'_> {
+    fn send(&mut self, round: u32, message: Message) {
+        self.actions.push(Action::Send(Note { round, message }));
+    }
+}
+
+/// A round that is being played.
+#[derive(Debug)]
+pub(crate) struct Round {
+    id: u32,
+    part: Part,
+    pub(crate) strategy: Strategy,
+    step: Step,
+    deadline: Instant,
+    /// All that we opened.
+    sockets: Vec<SocketAddr>,
+    /// Those that the peer is to hit.
+    anchors: Vec<SocketAddr>,
+    samples: BTreeMap<SocketAddr, SocketAddr>,
+    arrived: BTreeSet<(SocketAddr, SocketAddr)>,
+    their_window: Option<Window>,
+    has_path: bool,
+    tally: Tally,
+    /// What has happened, once it is over.
+    outcome: Option<Outcome>,
+}
+
+impl Round {
+    /// We lead: the peer is asked.
+    pub(crate) fn propose(id: u32, part: Part, strategy: Strategy, table: &mut Table<'_>) -> Self {
+        let message = Message::Propose {
+            part: part.of_the_other(),
+            profile: table.known.ours,
+        };
+        table.send(id, message);
+        let patience = table.known.patience();
+        Self::new(id, part, strategy, Step::Proposing, table.now + patience)
+    }
+
+    /// The peer leads, and we join.
+    pub(crate) fn accept(id: u32, part: Part, strategy: Strategy, table: &mut Table<'_>) -> Self {
+        let message = Message::Accept {
+            profile: table.known.ours,
+        };
+        table.send(id, message);
+        let mut round = Self::new(id, part, strategy, Step::Awaiting, table.now);
+        round.begin(table);
+        round
+    }
+
+    const fn new(id: u32, part: Part, strategy: Strategy, step: Step, deadline: Instant) -> Self {
+        Self {
+            id,
+            part,
+            strategy,
+            step,
+            deadline,
+            sockets: Vec::new(),
+            anchors: Vec::new(),
+            samples: BTreeMap::new(),
+            arrived: BTreeSet::new(),
+            their_window: None,
+            has_path: false,
+            tally: Tally {
+                sockets: 0,
+                planned: 0,
+                sent: 0,
+                arrived: None,
+                answered: 0,
+            },
+            outcome: None,
+        }
+    }
+
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(crate) const fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    pub(crate) const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    pub(crate) fn into_sockets(self) -> Vec<SocketAddr> {
+        self.sockets
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.step {
+            Step::Sampling { after_at: Some(at) } | Step::Announcing { at } => {
+                at.min(self.deadline)
+            }
+            Step::Proposing
+            | Step::Awaiting
+            | Step::Opening
+            | Step::Sampling { after_at: None }
+            | Step::Holding
+            | Step::Exchanging
+            | Step::Probing
+            | Step::Concluding => self.deadline,
+        }
+    }
+
+    /// Both have agreed.
+    fn begin(&mut self, table: &mut Table<'_>) {
+        if self.part == Part::Scout {
+            // The other opens and samples first.
+            self.wait(Step::Awaiting, table.known.patience() + OPENING, table.now);
+            return;
+        }
+        let count = if self.part == Part::Both {
+            u16::try_from(SAMPLES_BEFORE + 1).unwrap_or(u16::MAX)
+        } else {
+            sockets_for(self.strategy, table.known.ours.ports)
+        };
+        if table
+            .budget
+            .spend_bindings(u32::from(count), table.now)
+            .is_err()
+        {
+            self.end(Outcome::NoBudget);
+            return;
+        }
+        table.actions.push(Action::OpenSockets { count });
+        self.wait(Step::Opening, OPENING, table.now);
+    }
+
+    fn wait(&mut self, step: Step, patience: Duration, now: Instant) {
+        self.step = step;
+        self.deadline = now + patience;
+    }
+
+    const fn end(&mut self, outcome: Outcome) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+        }
+    }
+
+    // --- input ---
+
+    pub(crate) fn sockets_opened(&mut self, sockets: Vec<SocketAddr>, table: &mut Table<'_>) {
+        let is_enough = match self.strategy {
+            Strategy::Birthday | Strategy::Block => !sockets.is_empty(),
+            Strategy::Plain | Strategy::PortMapped | Strategy::Ipv6 | Strategy::Predicted => {
+                sockets.len() >= SAMPLES
+            }
+        };
+        self.sockets = sockets;
+        if self.step != Step::Opening || !is_enough {
+            self.end(Outcome::NoSockets);
+            return;
+        }
+        match (self.part, self.strategy) {
+            (Part::Both, _) => self.sample_for_a_window(table),
+            (_, Strategy::Birthday | Strategy::Block) => self.spread(table),
+            (_, _) => self.predict(table),
+        }
+    }
+
+    /// The samples and the openers between them leave in one burst, so that the anchors' ports lie between
+    /// those of the samples.
+    fn predict(&mut self, table: &mut Table<'_>) {
+        let before = self.sockets[..SAMPLES_BEFORE].to_vec();
+        self.anchors = self.sockets[SAMPLES..].to_vec();
+        if self.anchors.is_empty() {
+            self.end(Outcome::NoSockets);
+            return;
+        }
+        table.actions.push(Action::Sample { sockets: before });
+        let openers = self.open_anchors(OPENER_GAP, table);
+        let after_at = Some(table.now + SLOT * openers + SLOT);
+        self.wait(Step::Sampling { after_at }, SAMPLING, table.now);
+    }
+
+    fn spread(&mut self, table: &mut Table<'_>) {
+        self.anchors = self.sockets.clone();
+        let (gap, head_start) = match self.strategy {
+            Strategy::Birthday => (BIRTHDAY_OPENER_GAP, BIRTHDAY_HEAD_START),
+            _ => (
+                OPENER_GAP,
+                SLOT * u32::try_from(self.anchors.len()).unwrap_or(0),
+            ),
+        };
+        self.open_anchors(gap, table);
+        let at = table.now + head_start;
+        self.wait(Step::Announcing { at }, 2 * head_start + OPENING, table.now);
+    }
+
+    fn sample_for_a_window(&mut self, table: &mut Table<'_>) {
+        let before = self.sockets[..SAMPLES_BEFORE].to_vec();
+        self.anchors = self.sockets[SAMPLES_BEFORE..=SAMPLES_BEFORE].to_vec();
+        let sockets = self.anchors.clone();
+        let kind = CandidateKind::Predicted;
+        table.actions.push(Action::AddAnchors { sockets, kind });
+        table.actions.push(Action::Sample { sockets: before });
+        self.tally.sockets = 1;
+        let step = Step::Sampling { after_at: None };
+        self.wait(step, SAMPLING, table.now);
+    }
+
+    /// Sends openers from every anchor; returns how many packets one pass has.
+    fn open_anchors(&mut self, gap: Duration, table: &mut Table<'_>) -> u32 {
+        let kind = self.kind();
+        let sockets = self.anchors.clone();
+        self.tally.sockets = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
+        table.actions.push(Action::AddAnchors { sockets, kind });
+        // One address: a scout whose mapping is stable has one, and every further one costs as many bindings.
+        let targets = table.known.targets.iter().take(1);
+        let probes: Vec<_> = targets
+            .flat_map(|target| self.anchors.iter().map(|anchor| (*anchor, *target)))
+            .collect();
+        let count = u32::try_from(probes.len()).unwrap_or(u32::MAX);
+        table.actions.push(Action::StartVolley(VolleyOrder {
+            probes,
+            kind,
+            openers: true,
+            passes: 3,
+            gap,
+        }));
+        count
+    }
+
+    fn kind(&self) -> CandidateKind {
+        match self.strategy {
+            Strategy::Birthday => CandidateKind::Birthday,
+            Strategy::Plain
+            | Strategy::PortMapped
+            | Strategy::Ipv6
+            | Strategy::Predicted
+            | Strategy::Block => CandidateKind::Predicted,
+        }
+    }
+
+    pub(crate) fn sampled(
+        &mut self,
+        socket: SocketAddr,
+        mapped: SocketAddr,
+        table: &mut Table<'_>,
+    ) {
+        let is_ours = self.sockets[..self.sockets.len().min(SAMPLES)].contains(&socket);
+        if !is_ours || !matches!(self.step, Step::Sampling { .. }) {
+            return;
+        }
+        self.samples.insert(socket, mapped);
+        let wanted = if self.part == Part::Both {
+            SAMPLES_BEFORE
+        } else {
+            SAMPLES
+        };
+        if self.samples.len() >= wanted {
+            self.tell_where(table);
+        }
+    }
+
+    /// All samples are there, or will not come.
+    fn tell_where(&mut self, table: &mut Table<'_>) {
+        let mapped = |index: usize| {
+            let socket = self.sockets.get(index)?;
+            self.samples.get(socket).copied()
+        };
+        let before = mapped(1).or_else(|| mapped(0));
+        let Some((before, ip)) = before.and_then(|it| Some((it, v4(it)?))) else {
+            self.end(Outcome::NoSamples);
+            return;
+        };
+        let stride = match table.known.ours.ports {
+            Ports::Sequential { stride } => stride,
+            _ => 1,
+        };
+        if self.part == Part::Both {
+            let first = before.port().wrapping_add_signed(stride);
+            let window = Window {
+                ip,
+                first,
+                stride,
+                count: u8::try_from(WINDOW).unwrap_or(u8::MAX),
+            };
+            table.send(self.id, Message::Window(window));
+            self.wait(Step::Exchanging, table.known.patience(), table.now);
+            self.probe_their_window(table);
+            return;
+        }
+        let ranges = if table.known.ours.ports == Ports::Preserving {
+            let kept = self.anchors.iter().map(|it| (it.port(), it.port()));
+            kept.collect()
+        } else {
+            predicted_ranges(before.port(), mapped(2).map(|it| it.port()), stride)
+        };
+        self.announce(ip, ranges, Order::AsListed, table);
+    }
+
+    fn announce(
+        &mut self,
+        ip: Ipv4Addr,
+        ranges: Vec<(u16, u16)>,
+        order: Order,
+        table: &mut Table<'_>,
+    ) {
+        let width: u32 = ranges
+            .iter()
+            .map(|(first, last)| u32::from(last - first) + 1)
+            .sum();
+        let probes = width.min(u32::from(PROBES_PER_ROUND_MAX));
+        let anchored = Anchored {
+            strategy: self.strategy,
+            sockets: u16::try_from(self.anchors.len()).unwrap_or(u16::MAX),
+            probes_max: u16::try_from(probes).unwrap_or(u16::MAX),
+            order,
+            ip,
+            ranges,
+        };
+        table.send(self.id, Message::Anchored(anchored));
+        let patience = SLOT * 2 * probes + SETTLING + 2 * table.known.patience();
+        self.wait(Step::Holding, patience, table.now);
+    }
+
+    /// The agent heard the peer at one of our sockets.
+    pub(crate) fn heard(&mut self, local: SocketAddr, remote: SocketAddr) {
+        if self.anchors.contains(&local) {
+            self.arrived.insert((local, remote));
+        }
+    }
+
+    /// A path without a relay works.
+    pub(crate) fn path_found(&mut self, table: &mut Table<'_>) {
+        if self.has_path {
+            return;
+        }
+        self.has_path = true;
+        match self.step {
+            Step::Probing => {
+                table.actions.push(Action::StopVolley);
+                self.deadline = table.now + SETTLING;
+            }
+            Step::Holding | Step::Concluding => {
+                self.deadline = self.deadline.min(table.now + SETTLING);
+            }
+            Step::Proposing
+            | Step::Awaiting
+            | Step::Opening
+            | Step::Sampling { .. }
+            | Step::Announcing { .. }
+            | Step::Exchanging => self.conclude_early(table),
+        }
+    }
+
+    /// Plain checks were faster.
+    fn conclude_early(&mut self, table: &mut Table<'_>) {
+        table.send(self.id, self.ended());
+        self.end(Outcome::Failed);
+    }
+
+    fn ended(&self) -> Message {
+        Message::Ended {
+            arrived: self.arrivals(),
+            worked: self.has_path,
+        }
+    }
+
+    fn arrivals(&self) -> u32 {
+        u32::try_from(self.arrived.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn volley_ended(&mut self, sent: u32, answered: u32, table: &mut Table<'_>) {
+        if self.step != Step::Probing {
+            return;
+        }
+        (self.tally.sent, self.tally.answered) = (sent, answered);
+        let message = if self.part == Part::Both {
+            self.ended()
+        } else {
+            Message::Scouted {
+                planned: self.tally.planned,
+                sent,
+                answered,
+            }
+        };
+        table.send(self.id, message);
+        let patience = if self.has_path {
+            SETTLING
+        } else {
+            table.known.patience()
+        };
+        self.wait(Step::Concluding, patience, table.now);
+    }
+
+    pub(crate) fn handle_message(&mut self, message: Message, table: &mut Table<'_>) {
+        match (message, self.step) {
+            (Message::Accept { .. }, Step::Proposing) => self.begin(table),
+            (Message::Decline { .. }, Step::Proposing) => self.end(Outcome::PeerDeclined),
+            (Message::Anchored(anchored), Step::Proposing | Step::Awaiting)
+                if self.part == Part::Scout =>
+            {
+                self.probe(&anchored, table);
+            }
+            (Message::Window(window), _) if self.part == Part::Both => {
+                self.their_window.get_or_insert(window);
+                self.probe_their_window(table);
+            }
+            (
+                Message::Scouted {
+                    planned,
+                    sent,
+                    answered,
+                },
+                _,
+            ) if self.part == Part::Anchor => {
+                let arrived = self.arrivals();
+                self.tally = Tally {
+                    planned,
+                    sent,
+                    answered,
+                    arrived: Some(arrived),
+                    ..self.tally
+                };
+                if self.has_path || answered == 0 {
+                    self.give_the_last_word(table);
+                } else {
+                    self.wait(Step::Concluding, SETTLING, table.now);
+                }
+            }
+            (Message::Ended { arrived, worked }, step) => {
+                self.tally.arrived = Some(arrived);
+                let is_settling = step == Step::Concluding && worked && !self.has_path;
+                if self.part == Part::Both && (step == Step::Probing || is_settling) {
+                    // Ours are still on their way, and may be what opens the path.
+                    return;
+                }
+                if is_settling {
+                    self.wait(Step::Concluding, SETTLING, table.now);
+                    return;
+                }
+                self.end_by_path();
+            }
+            _ => {}
+        }
+    }
+
+    fn give_the_last_word(&mut self, table: &mut Table<'_>) {
+        table.send(self.id, self.ended());
+        self.end_by_path();
+    }
+
+    const fn end_by_path(&mut self) {
+        self.end(if self.has_path {
+            Outcome::Worked
+        } else {
+            Outcome::Failed
+        });
+    }
+
+    /// The scout's turn.
+    fn probe(&mut self, anchored: &Anchored, table: &mut Table<'_>) {
+        let ports = ports_to_probe(anchored, table.rng);
+        self.strategy = anchored.strategy;
+        self.tally.sockets = u32::from(anchored.sockets);
+        let Some(base) = table.known.base.filter(|_| table.known.is_at(anchored.ip)) else {
+            tracing::debug!(ip = %anchored.ip, "the peer is not known to be there");
+            self.end(Outcome::Failed);
+            return;
+        };
+        let passes = if anchored.order == Order::AsListed { 2 } else { 1 };
+        self.fire(base, anchored.ip, ports, passes, false, table);
+    }
+
+    /// Both: as soon as we know where the peer will be, and have told where we will be.
+    fn probe_their_window(&mut self, table: &mut Table<'_>) {
+        let (Some(window), Step::Exchanging) = (self.their_window, self.step) else {
+            return;
+        };
+        let count = window.count.min(u8::try_from(WINDOW).unwrap_or(u8::MAX));
+        let ports = plan::sequence(window.first, window.stride, count).collect();
+        let Some(socket) = self
+            .anchors
+            .first()
+            .copied()
+            .filter(|_| table.known.is_at(window.ip))
+        else {
+            self.end(Outcome::Failed);
+            return;
+        };
+        self.fire(socket, window.ip, ports, 4, true, table);
+    }
+
+    fn fire(
+        &mut self,
+        local: SocketAddr,
+        ip: Ipv4Addr,
+        ports: Vec<u16>,
+        passes: u8,
+        openers: bool,
+        table: &mut Table<'_>,
+    ) {
+        let count = u32::try_from(ports.len()).unwrap_or(u32::MAX);
+        let spent = if openers {
+            // Here every probe is a new binding of our own NAT.
+            table.budget.spend_bindings(count, table.now)
+        } else {
+            table.budget.spend_probes(count, table.now)
+        };
+        if spent.is_err() {
+            self.end(Outcome::NoBudget);
+            return;
+        }
+        self.tally.planned = count;
+        let probes = ports
+            .into_iter()
+            .map(|port| (local, SocketAddr::from((ip, port))))
+            .collect();
+        table.actions.push(Action::StartVolley(VolleyOrder {
+            probes,
+            kind: self.kind(),
+            openers,
+            passes,
+            gap: WINDOW_GAP,
+        }));
+        let pass = SLOT * count + WINDOW_GAP;
+        // The agent reports the end when the answers to the last probes are due.
+        let patience = pass * u32::from(passes) + 2 * SETTLING + Duration::from_secs(3);
+        self.wait(Step::Probing, patience, table.now);
+    }
+
+    // --- time ---
+
+    pub(crate) fn handle_timeout(&mut self, table: &mut Table<'_>) {
+        match self.step {
+            Step::Sampling { after_at: Some(at) } if table.now >= at => {
+                let after = self.sockets[SAMPLES_BEFORE..SAMPLES].to_vec();
+                table.actions.push(Action::Sample { sockets: after });
+                self.step = Step::Sampling { after_at: None };
+            }
+            Step::Announcing { at } if table.now >= at => self.announce_spread(table),
+            Step::Proposing
+            | Step::Awaiting
+            | Step::Opening
+            | Step::Sampling { .. }
+            | Step::Announcing { .. }
+            | Step::Holding
+            | Step::Exchanging
+            | Step::Probing
+            | Step::Concluding => {}
+        }
+        if table.now >= self.deadline {
+            self.lose_patience(table);
+        }
+    }
+
+    fn announce_spread(&mut self, table: &mut Table<'_>) {
+        let Some(ip) = table.known.our_ip else {
+            self.end(Outcome::NoSamples);
+            return;
+        };
+        let range = match (self.strategy, table.known.ours.ports) {
+            (Strategy::Block, Ports::Block { first, last }) => (first, last),
+            _ => plan::all_ports(),
+        };
+        self.announce(ip, vec![range], Order::Random, table);
+    }
+
+    fn lose_patience(&mut self, table: &mut Table<'_>) {
+        match self.step {
+            Step::Proposing | Step::Awaiting | Step::Exchanging => self.end(Outcome::PeerSilent),
+            Step::Opening => self.end(Outcome::NoSockets),
+            Step::Sampling { .. } => {
+                self.tell_where(table);
+                if matches!(self.step, Step::Sampling { .. }) {
+                    self.end(Outcome::NoSamples);
+                }
+            }
+            Step::Announcing { .. } => self.end(Outcome::Failed),
+            Step::Probing => {
+                let (sent, answered) = (self.tally.planned, self.tally.answered);
+                self.volley_ended(sent, answered, table);
+            }
+            Step::Holding | Step::Concluding => {
+                if self.part == Part::Anchor {
+                    self.tally.arrived.get_or_insert(
+                        u32::try_from(self.arrived.len()).unwrap_or(u32::MAX),
+                    );
+                    self.give_the_last_word(table);
+                } else {
+                    self.end_by_path();
+                }
+            }
+        }
+    }
+}
+
+const fn v4(address: SocketAddr) -> Option<Ipv4Addr> {
+    match address {
+        SocketAddr::V4(address) => Some(*address.ip()),
+        SocketAddr::V6(_) => None,
+    }
+}

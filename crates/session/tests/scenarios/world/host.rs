@@ -69,10 +69,7 @@ impl Host {
             side: config.side,
             identity: Hex(seed),
             bases: vec![base],
-            interfaces: vec![Interface {
-                name: "eth0".to_owned(),
-                net,
-            }],
+            interfaces: vec![Interface::new("eth0", net)],
             offer_loopback: false,
             policy: config.policy,
         };

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use stunwire::TransactionId;
 
-/// How many requests are remembered. A peer with full pacing sends 200 a second, so a recorded request
-/// is known for some seconds; an older one sent again costs what the other bounds allow, and can never
+/// How many requests are remembered. A peer with full pacing sends 200 a second and 500 with a volley, so a recorded
+/// request is known for some seconds; an older one sent again costs what the other bounds allow, and can never
 /// validate a pair.
-const REMEMBERED_MAX: usize = 1024;
+const REMEMBERED_MAX: usize = 4096;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -145,7 +145,7 @@ mod tests {
         let now = Instant::now();
         let local: SocketAddr = "192.0.2.1:1".parse().unwrap();
         let mut control = AdmissionControl::new(u32::MAX, now);
-        for number in 0..5000_u32 {
+        for number in 0..10_000_u32 {
             let mut bytes = [0; 12];
             bytes[..4].copy_from_slice(&number.to_be_bytes());
             let _ = control.admit(TransactionId::new(bytes), local, local, now);

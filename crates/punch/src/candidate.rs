@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// How an address was learnt (RFC 8445, section 4); the declaration order is the order of preference.
+/// How an address was learnt (RFC 8445, section 4, and what a hard NAT needs beyond it); the declaration order
+/// is the order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CandidateKind {
     /// An address of one of the machine's own interfaces.
@@ -12,18 +13,33 @@ pub enum CandidateKind {
     PeerReflexive,
     /// What a STUN server saw.
     ServerReflexive,
+    /// An address that the router promised for this socket, by PCP, NAT-PMP or UPnP.
+    PortMapped,
+    /// An address that the peer's NAT was expected to give out next, or one of the block it gives out from.
+    Predicted,
+    /// An address found by many sockets on one side and many guesses on the other.
+    Birthday,
     /// An address allocated at a TURN server.
     Relayed,
 }
 
 impl CandidateKind {
-    /// Returns the type preference that RFC 8445, section 5.1.2.2, recommends.
+    /// Returns the type preference: what RFC 8445, section 5.1.2.2, recommends for its four kinds, and between
+    /// reflexive and relayed ones the others.
+    ///
+    /// A port mapping is below the server-reflexive address of the same socket: where both are answered the one
+    /// that lives by its own traffic does not end with a router's lease. A predicted or guessed address is
+    /// worth any other direct one once it is answered, but before that it is a guess, and guesses are checked
+    /// after everything that is known.
     #[must_use]
     pub const fn type_preference(self) -> u8 {
         match self {
             Self::Host => 126,
             Self::PeerReflexive => 110,
             Self::ServerReflexive => 100,
+            Self::PortMapped => 90,
+            Self::Predicted => 80,
+            Self::Birthday => 70,
             Self::Relayed => 0,
         }
     }
@@ -35,6 +51,9 @@ impl fmt::Display for CandidateKind {
             Self::Host => "host",
             Self::PeerReflexive => "peer-reflexive",
             Self::ServerReflexive => "server-reflexive",
+            Self::PortMapped => "port-mapped",
+            Self::Predicted => "predicted",
+            Self::Birthday => "birthday",
             Self::Relayed => "relayed",
         })
     }
@@ -66,11 +85,10 @@ impl Candidate {
         base: SocketAddr,
         local_preference: u16,
     ) -> Self {
-        let base = match kind {
-            CandidateKind::Relayed => address,
-            CandidateKind::Host | CandidateKind::PeerReflexive | CandidateKind::ServerReflexive => {
-                base
-            }
+        let base = if matches!(kind, CandidateKind::Relayed) {
+            address
+        } else {
+            base
         };
         Self {
             kind,
@@ -95,13 +113,12 @@ const fn priority(kind: CandidateKind, local_preference: u16) -> u32 {
 /// that the other side knows it for relayed before signaling says so, and does not take it for a direct
 /// path.
 pub(crate) const fn peer_reflexive_priority(local: &Candidate) -> u32 {
-    match local.kind {
-        CandidateKind::Relayed => local.priority & 0x00ff_ffff,
-        CandidateKind::Host | CandidateKind::PeerReflexive | CandidateKind::ServerReflexive => {
-            ((CandidateKind::PeerReflexive.type_preference() as u32) << 24)
-                | (local.priority & 0x00ff_ffff)
-        }
-    }
+    let preference = if matches!(local.kind, CandidateKind::Relayed) {
+        0
+    } else {
+        CandidateKind::PeerReflexive.type_preference() as u32
+    };
+    (preference << 24) | (local.priority & 0x00ff_ffff)
 }
 
 /// Returns the kind of an unknown source address from the PRIORITY of its check: the inverse of
@@ -167,6 +184,9 @@ mod tests {
             CandidateKind::Host,
             CandidateKind::PeerReflexive,
             CandidateKind::ServerReflexive,
+            CandidateKind::PortMapped,
+            CandidateKind::Predicted,
+            CandidateKind::Birthday,
             CandidateKind::Relayed,
         ];
         assert!(kinds.is_sorted());

@@ -16,17 +16,29 @@ use crate::{Candidate, CandidateKind, CandidatePair, PairId, PairState, Role};
 
 /// Sockets and allocations of one machine: two families, some relays, and room for extra sockets.
 const BASES_MAX: usize = 32;
+/// Sockets of one birthday search; with 2,048 guesses on the other side they meet with a probability of 99.97 %
+/// (facts/nat-population.md §4), and every one is a binding in a router.
+const ANCHORS_MAX: usize = 256;
 /// Addresses that lead to one base.
 const CANDIDATES_PER_BASE_MAX: usize = 16;
 /// Pairs that were only heard. Each cost the peer a verified request, or a thief a recorded one; the one
 /// heard longest ago makes room.
 const HEARD_MAX: usize = 32;
 
+/// What a request from an unknown address says of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) kind: CandidateKind,
+    pub(crate) priority: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct Checklist {
     role: Role,
     pairs_max: usize,
     locals: BTreeMap<SocketAddr, Vec<Candidate>>,
+    /// Extra sockets: bases without pairs of their own.
+    anchors: BTreeMap<SocketAddr, CandidateKind>,
     remotes: BTreeMap<SocketAddr, Candidate>,
     pairs: BTreeMap<PairId, CandidatePair>,
     by_ends: BTreeMap<(SocketAddr, SocketAddr), PairId>,
@@ -43,6 +55,7 @@ impl Checklist {
             role,
             pairs_max,
             locals: BTreeMap::new(),
+            anchors: BTreeMap::new(),
             remotes: BTreeMap::new(),
             pairs: BTreeMap::new(),
             by_ends: BTreeMap::new(),
@@ -82,11 +95,10 @@ impl Checklist {
     // --- local candidates ---
 
     pub(crate) fn add_local(&mut self, candidate: Candidate, now: Instant) {
-        let base = match candidate.kind {
-            CandidateKind::Relayed => candidate.address,
-            CandidateKind::Host | CandidateKind::PeerReflexive | CandidateKind::ServerReflexive => {
-                candidate.base
-            }
+        let base = if candidate.kind == CandidateKind::Relayed {
+            candidate.address
+        } else {
+            candidate.base
         };
         let candidate = Candidate { base, ..candidate };
         let is_full = match self.locals.get(&base) {
@@ -100,6 +112,7 @@ impl Checklist {
             self.candidates_refused += 1;
             return;
         }
+        self.anchors.remove(&base);
         let known = self.locals.entry(base).or_default();
         known.retain(|other| other.address != candidate.address);
         known.push(candidate);
@@ -116,15 +129,48 @@ impl Checklist {
         self.form_pairs(Some(base), None, now);
     }
 
+    /// Adds an anchor; refuses one too many.
+    pub(crate) fn add_anchor(&mut self, base: SocketAddr, kind: CandidateKind) -> bool {
+        if self.has_base(base) {
+            return true;
+        }
+        if self.anchors.len() >= ANCHORS_MAX || base.port() == 0 {
+            return false;
+        }
+        self.anchors.insert(base, kind);
+        if self.remotes.contains_key(&base) {
+            self.drop_pairs_to_ourselves();
+        }
+        true
+    }
+
+    pub(crate) fn anchors(&self) -> usize {
+        self.anchors.len()
+    }
+
     pub(crate) fn remove_base(&mut self, base: SocketAddr, now: Instant) {
-        if self.locals.remove(&base).is_some() {
-            self.remove_pairs(|pair| pair.local.base == base);
+        let was_anchor = self.anchors.remove(&base).is_some();
+        if !was_anchor && self.locals.remove(&base).is_none() {
+            return;
+        }
+        let before = self.pairs.len();
+        self.remove_pairs(|pair| pair.local.base == base);
+        if self.pairs.len() < before {
             self.form_pairs(None, None, now);
         }
     }
 
     pub(crate) fn has_base(&self, base: SocketAddr) -> bool {
-        self.locals.contains_key(&base)
+        self.locals.contains_key(&base) || self.anchors.contains_key(&base)
+    }
+
+    /// Returns the candidate that stands for a base, and how pairs are found with it if it is an anchor.
+    fn local(&self, base: SocketAddr) -> Option<(Candidate, Option<CandidateKind>)> {
+        if let Some(known) = self.locals.get(&base) {
+            return Some((*known.first()?, None));
+        }
+        let kind = *self.anchors.get(&base)?;
+        Some((Candidate::new(kind, base, base, 0), Some(kind)))
     }
 
     // --- remote candidates ---
@@ -192,7 +238,7 @@ impl Checklist {
 
     /// Returns whether an address is one of our own sockets: a check sent there would come back to us.
     fn is_own(&self, address: SocketAddr) -> bool {
-        self.locals.contains_key(&address)
+        self.has_base(address)
             || self.locals.values().flatten().any(|local| {
                 local.address == address
                     && matches!(local.kind, CandidateKind::Host | CandidateKind::Relayed)
@@ -213,6 +259,11 @@ impl Checklist {
             .count() as u64;
         self.remotes.retain(|address, _| !own.contains(address));
         self.remove_pairs(|pair| own.contains(&pair.remote.address));
+    }
+
+    /// Returns whether the peer itself has named an address.
+    pub(crate) fn is_named(&self, address: SocketAddr) -> bool {
+        self.remotes.contains_key(&address)
     }
 
     // --- pairs ---
@@ -258,38 +309,81 @@ impl Checklist {
                 };
                 self.remove_pairs(|pair| pair.id == victim);
             }
-            self.insert_pair(local, remote, now);
+            self.insert_pair(local, remote, None, now);
         }
     }
 
+    /// Returns whether a probe may be sent between these addresses at all.
+    pub(crate) fn can_probe(&self, base: SocketAddr, remote: SocketAddr) -> bool {
+        let Some((local, _)) = self.local(base) else {
+            return false;
+        };
+        let remote = Candidate::new(CandidateKind::PeerReflexive, remote, remote, 0);
+        is_usable(remote.address) && !self.is_own(remote.address) && can_pair(&local, &remote)
+    }
+
+    pub(crate) fn is_validated(&self, base: SocketAddr, remote: SocketAddr) -> bool {
+        let pair = self.by_ends.get(&(base, remote));
+        pair.and_then(|id| self.pairs.get(id))
+            .is_some_and(CandidatePair::is_validated)
+    }
+
     /// Returns the pair on which a verified request arrived, and makes it where there is none: with the
-    /// candidate that signaling named, else with `kind` and `priority`.
+    /// candidate that signaling named, else with what the request says of its source.
     ///
     /// `None` when the address cannot be a peer's, or nothing could make room for it.
     pub(crate) fn hear(
         &mut self,
         base: SocketAddr,
         remote: SocketAddr,
+        source: Source,
+        now: Instant,
+    ) -> Option<PairId> {
+        self.pair_between(base, remote, source, None, now)
+    }
+
+    /// Returns the pair whose probe was answered, made where there is none.
+    pub(crate) fn find_by_probe(
+        &mut self,
+        base: SocketAddr,
+        remote: SocketAddr,
         kind: CandidateKind,
-        priority: u32,
+        now: Instant,
+    ) -> Option<PairId> {
+        let guess = Candidate::new(kind, remote, remote, 0);
+        let source = Source {
+            kind,
+            priority: guess.priority,
+        };
+        let id = self.pair_between(base, remote, source, Some(kind), now)?;
+        self.pairs.get_mut(&id)?.set_found_by(kind);
+        Some(id)
+    }
+
+    fn pair_between(
+        &mut self,
+        base: SocketAddr,
+        remote: SocketAddr,
+        source: Source,
+        found_by: Option<CandidateKind>,
         now: Instant,
     ) -> Option<PairId> {
         if let Some(id) = self.by_ends.get(&(base, remote)) {
             return Some(*id);
         }
-        let local = *self.locals.get(&base)?.first()?;
+        let (local, anchor) = self.local(base)?;
         let unknown = Candidate {
-            kind,
+            kind: source.kind,
             address: remote,
             base: remote,
-            priority,
+            priority: source.priority,
         };
         let remote = self.remotes.get(&remote).copied().unwrap_or(unknown);
         if !is_usable(remote.address) || self.is_own(remote.address) || !can_pair(&local, &remote) {
             return None;
         }
         self.make_room_for_heard(now)?;
-        Some(self.insert_pair(local, remote, now))
+        Some(self.insert_pair(local, remote, found_by.or(anchor), now))
     }
 
     fn make_room_for_heard(&mut self, now: Instant) -> Option<()> {
@@ -297,7 +391,10 @@ impl Checklist {
             .pairs
             .values()
             .filter(|pair| !pair.is_validated() && !pair.is_dispensable(now));
-        let longest_ago = heard.clone().min_by_key(|pair| (pair.last_heard, pair.id));
+        // One whose round trip is proven is about to be validated.
+        let longest_ago = heard
+            .clone()
+            .min_by_key(|pair| (pair.width.is_proven(), pair.last_heard, pair.id));
         let longest_ago = longest_ago.map(|pair| pair.id);
         let heard_is_full = heard.count() >= HEARD_MAX.min(self.pairs_max);
         if !heard_is_full && self.pairs.len() < self.pairs_max {
@@ -320,10 +417,18 @@ impl Checklist {
         Some(())
     }
 
-    fn insert_pair(&mut self, local: Candidate, remote: Candidate, now: Instant) -> PairId {
+    fn insert_pair(
+        &mut self,
+        local: Candidate,
+        remote: Candidate,
+        found_by: Option<CandidateKind>,
+        now: Instant,
+    ) -> PairId {
         self.last_id += 1;
         let id = PairId(self.last_id);
-        let pair = CandidatePair::new(id, local, remote, self.role, now);
+        let mut pair = CandidatePair::new(id, local, remote, self.role, now);
+        pair.found_by = found_by;
+        pair.via = found_by.unwrap_or(remote.kind);
         self.by_ends.insert(pair.key(), id);
         self.pairs.insert(id, pair);
         id
@@ -373,10 +478,17 @@ impl Checklist {
 
     /// Returns the pair whose turn it is, if a check is due.
     ///
-    /// Pairs never checked come first, by priority, a relayed one after each other one so that the relay
-    /// is there within a round trip; then who is due longest, so that nobody starves.
+    /// Pairs whose round trip has just been proven come first, since a path is a packet away; there are few, and
+    /// each has four such checks. Then pairs never checked, by priority, a relayed one after each other one so
+    /// that the relay is there within a round trip; then who is due longest, so that nobody starves.
     pub(crate) fn next_due(&mut self, now: Instant) -> Option<PairId> {
         let due = || self.unvalidated().filter(|pair| pair.schedule.due() <= now);
+        if let Some(proven) = due()
+            .filter(|pair| pair.schedule.repeats())
+            .min_by_key(|pair| (pair.schedule.due(), pair.id))
+        {
+            return Some(proven.id);
+        }
         let waiting = |relayed: bool| {
             due()
                 .filter(|pair| pair.state == PairState::Waiting && pair.is_relayed() == relayed)

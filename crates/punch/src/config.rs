@@ -20,10 +20,17 @@ pub struct AgentConfig {
     /// How long an answer to a check is waited for; default 3 s, longer than any round trip that is
     /// worth having. Longer costs memory.
     pub check_lifetime: Duration,
-    /// How many check requests are answered per second; default 400, twice what a peer with full
-    /// pacing asks. Beyond it requests are dropped and counted, so that a peer cannot make us flood
-    /// anybody.
+    /// How many check requests are answered per second; default 1,000: a peer with full pacing asks 200 and its
+    /// volleys 500, which may come in bunches. Beyond it requests are dropped and counted, so that a peer cannot
+    /// make us flood anybody.
     pub answers_per_second: u32,
+    /// How long a full-size check and its answer are, in bytes of UDP payload, rounded down to a multiple of four;
+    /// default 1,200, what QUIC asks of every path (RFC 9000, section 14). Zero turns full-size checks off: then
+    /// any answer validates a pair.
+    pub full_size: usize,
+    /// How many probes of volleys leave in a second, all volleys together; default 500. Home routers make some
+    /// thousand bindings a second; more than this was never needed to be quick (facts/lab.md).
+    pub probes_per_second_max: u32,
 }
 
 impl Default for AgentConfig {
@@ -34,7 +41,9 @@ impl Default for AgentConfig {
             low_ttl: 2,
             low_ttl_phase: Duration::from_millis(150),
             check_lifetime: Duration::from_secs(3),
-            answers_per_second: 400,
+            answers_per_second: 1000,
+            full_size: 1200,
+            probes_per_second_max: 500,
         }
     }
 }

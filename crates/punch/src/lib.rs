@@ -54,6 +54,7 @@ mod checklist;
 mod config;
 mod credentials;
 mod event;
+mod note;
 mod outstanding;
 mod pair;
 mod role;
@@ -62,12 +63,17 @@ mod seats;
 mod stats;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod volley;
+mod volleys;
+mod width;
 
 pub use agent::Agent;
 pub use candidate::{Candidate, CandidateKind};
 pub use config::AgentConfig;
 pub use credentials::PairCredentials;
 pub use event::Event;
+pub use note::NOTE_MAX;
 pub use pair::{CandidatePair, PairId, PairState};
 pub use role::Role;
 pub use stats::AgentStats;
+pub use volley::{Probe, VOLLEY_PROBES_MAX, Volley, VolleyId};

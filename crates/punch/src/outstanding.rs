@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use stunwire::TransactionId;
 
 use crate::PairId;
+use crate::width::Size;
 
 /// 3 s of checks at the default pacing are 600; the rest is for triggered and commanded ones.
 const OUTSTANDING_MAX: usize = 1024;
@@ -19,6 +20,9 @@ pub(crate) struct SentCheck {
     pub(crate) sent_at: Instant,
     /// The layer above asked for it and is told how it ends.
     pub(crate) commanded: bool,
+    pub(crate) size: Size,
+    /// How many full-size checks of its pair had been sent before, unanswered.
+    pub(crate) full_sent: u32,
 }
 
 #[derive(Debug)]
@@ -116,6 +120,8 @@ mod tests {
                 pair: PairId(1),
                 sent_at,
                 commanded: false,
+                size: Size::Small,
+                full_sent: 0,
             };
             let forgotten = outstanding.insert(id(number), check);
             assert_eq!(forgotten.is_some(), number == OUTSTANDING_MAX as u32);
@@ -133,6 +139,8 @@ mod tests {
             pair: PairId(1),
             sent_at: epoch,
             commanded: false,
+            size: Size::Small,
+            full_sent: 0,
         };
         outstanding.insert(id(1), check);
         assert_eq!(outstanding.deadline(), None);

@@ -8,6 +8,7 @@ use stunwire::TransactionId;
 
 use crate::candidate::is_private;
 use crate::schedule::CheckSchedule;
+use crate::width::Width;
 use crate::{Candidate, CandidateKind, Role};
 
 /// A peer that was heard on a pair is heard again within the steady phase of its checks, if the pair is any
@@ -32,9 +33,11 @@ impl fmt::Display for PairId {
 pub enum PairState {
     /// No check was sent yet.
     Waiting,
-    /// Checks are being sent; none was answered.
+    /// Checks are being sent, and it is not known yet whether packets of full size flow both ways.
     Checking,
-    /// A check was answered: packets flow both ways.
+    /// Small checks are answered and full-size ones are not; both go on being tried.
+    Narrow,
+    /// A full-size check was answered: packets flow both ways.
     Validated,
 }
 
@@ -47,6 +50,8 @@ pub struct CandidatePair {
     pub local: Candidate,
     /// The remote candidate; its kind may change from peer-reflexive once signaling names the address.
     pub remote: Candidate,
+    /// How it was found: the kind of the remote candidate, or of the anchor or volley that led to it.
+    pub via: CandidateKind,
     /// How far the pair has come.
     pub state: PairState,
     /// The round trip of the last answered check.
@@ -59,7 +64,10 @@ pub struct CandidatePair {
     pub priority: u64,
     /// How many checks were sent.
     pub checks_sent: u64,
+    /// The kind of the anchor or volley that led to it.
+    pub(crate) found_by: Option<CandidateKind>,
     pub(crate) schedule: CheckSchedule,
+    pub(crate) width: Width,
     pub(crate) last_triggered: Option<Instant>,
     pub(crate) commanded: Option<TransactionId>,
 }
@@ -76,6 +84,8 @@ impl CandidatePair {
             id,
             local,
             remote,
+            via: remote.kind,
+            found_by: None,
             state: PairState::Waiting,
             rtt: None,
             mapped: None,
@@ -83,6 +93,7 @@ impl CandidatePair {
             priority: pair_priority(role, &local, &remote),
             checks_sent: 0,
             schedule: CheckSchedule::new(now, needs_opener(&local, &remote)),
+            width: Width::default(),
             last_triggered: None,
             commanded: None,
         }
@@ -94,7 +105,7 @@ impl CandidatePair {
         is_relayed(&self.local, &self.remote)
     }
 
-    /// Returns whether a check of this pair was answered.
+    /// Returns whether a full-size check of this pair was answered.
     #[must_use]
     pub fn is_validated(&self) -> bool {
         self.state == PairState::Validated
@@ -124,11 +135,21 @@ impl CandidatePair {
         self.local = local;
         self.remote = remote;
         self.priority = pair_priority(role, &local, &remote);
+        self.via = self.found_by.unwrap_or(remote.kind);
+    }
+
+    /// Says how the pair was found, if nobody has named its remote address.
+    pub(crate) fn set_found_by(&mut self, kind: CandidateKind) {
+        if self.via == CandidateKind::PeerReflexive {
+            self.found_by = Some(kind);
+            self.via = kind;
+        }
     }
 
     /// Begins the checks anew, the opener included.
     pub(crate) fn restart(&mut self, now: Instant) {
         self.state = PairState::Waiting;
+        self.width = Width::default();
         self.schedule = CheckSchedule::new(now, needs_opener(&self.local, &self.remote));
     }
 }

@@ -11,6 +11,38 @@ pub struct AgentStats {
     pub triggered_sent: u64,
     /// Triggered checks not sent because one had been sent less than 20 ms before.
     pub triggered_capped: u64,
+    /// Of those: of full size.
+    pub full_size_sent: u64,
+    /// Full-size checks that were answered in full size.
+    pub full_size_answered: u64,
+    /// How often a pair was found narrow.
+    pub pairs_narrowed: u64,
+    /// Probes of volleys sent, openers included.
+    pub volley_probes_sent: u64,
+    /// Of those: openers with a low TTL.
+    pub volley_openers_sent: u64,
+    /// Probes of volleys answered, each pair of addresses counted once.
+    pub volley_probes_answered: u64,
+    /// Probes never sent: too many of them, of no base of ours, or to where nothing can be sent.
+    pub volley_probes_refused: u64,
+    /// Volleys refused because too many were being sent.
+    pub volleys_refused: u64,
+    /// Anchors refused because of their bound.
+    pub anchors_refused: u64,
+    /// The most anchors that there were at one time.
+    pub anchors_peak: u64,
+    /// Notes sent.
+    pub notes_sent: u64,
+    /// Notes sent again.
+    pub notes_retransmitted: u64,
+    /// Notes that the peer acknowledged.
+    pub notes_delivered: u64,
+    /// Notes given up.
+    pub notes_lost: u64,
+    /// Notes of the peer.
+    pub notes_received: u64,
+    /// Notes of ours refused: too long, on no validated pair, or too many at a time.
+    pub notes_refused: u64,
     /// Verified check requests.
     pub requests_verified: u64,
     /// Answers sent.
@@ -41,4 +73,8 @@ pub struct AgentStats {
     pub transmits_dropped: u64,
     /// Events not queued because nobody drained the queue.
     pub events_dropped: u64,
+    /// Datagrams queued, of every kind.
+    pub datagrams_sent: u64,
+    /// Bytes of UDP payload of them.
+    pub bytes_sent: u64,
 }

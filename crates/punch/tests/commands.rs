@@ -86,7 +86,7 @@ fn a_newer_check_supersedes_an_older_one_whose_late_answer_still_counts() {
         pair,
         rtt: 2 * DELAY,
     };
-    assert_eq!(world.nodes[0].events[1..], [answered, answered]);
+    assert_eq!(world.nodes[0].events[1..], [answered.clone(), answered]);
 }
 
 #[test]

@@ -237,17 +237,17 @@ fn a_request_at_an_unknown_base_is_dropped_and_counted() {
 #[test]
 fn answers_are_capped_per_second() {
     let mut world = introduced();
-    for _ in 0..1000 {
+    for _ in 0..1500 {
         let request = caught_request(&mut world);
         let _ = receive(&mut world, address(THEIRS), &request);
         while world.nodes[0].agent.poll_transmit().is_some() {}
     }
     let stats = world.nodes[0].agent.stats();
-    assert_eq!((stats.answers_sent, stats.answers_capped), (400, 600));
+    assert_eq!((stats.answers_sent, stats.answers_capped), (1000, 500));
     world.now += SECOND;
     let request = caught_request(&mut world);
     let _ = receive(&mut world, address(THEIRS), &request);
-    assert_eq!(world.nodes[0].agent.stats().answers_sent, 401);
+    assert_eq!(world.nodes[0].agent.stats().answers_sent, 1001);
 }
 
 #[test]

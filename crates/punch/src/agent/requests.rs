@@ -1,0 +1,128 @@
+//! A verified request of the peer arrived.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sansio::Transmit;
+use stunwire::TransactionId;
+use tracing::trace;
+
+use super::{Agent, Cause};
+use crate::admission::Admission;
+use crate::candidate::kind_of_unknown;
+use crate::check::Request;
+use crate::checklist::Source;
+use crate::width::Size;
+use crate::{Event, PairId, PairState};
+
+/// Requests come 100 ms apart at the most; what comes faster is a burst and needs no check each.
+const TRIGGER_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Agent {
+    pub(super) fn handle_request(
+        &mut self,
+        request: &Request<'_>,
+        local: SocketAddr,
+        remote: SocketAddr,
+        now: Instant,
+    ) {
+        self.stats.requests_verified += 1;
+        if !self.checklist.has_base(local) {
+            self.stats.misdirected += 1;
+            return;
+        }
+        let admission = self.admission.admit(request.id, local, remote, now);
+        match admission {
+            Admission::Fresh | Admission::Duplicate => {}
+            Admission::Replayed => {
+                self.stats.replayed += 1;
+                return;
+            }
+            Admission::Capped => {
+                self.stats.answers_capped += 1;
+                return;
+            }
+        }
+        let source = Source {
+            kind: kind_of_unknown(request.priority),
+            priority: request.priority,
+        };
+        let Some(pair) = self.checklist.hear(local, remote, source, now) else {
+            self.stats.misdirected += 1;
+            return;
+        };
+        self.report_removed();
+        self.answer(request.id, request.length, local, remote);
+        if admission == Admission::Fresh {
+            self.hear_peer(pair, request.length, now);
+            self.hear_note(pair, request);
+        }
+    }
+
+    /// Answers in the length of the request, so that a full-size one is a full-size round trip and a small one
+    /// makes us send nothing long.
+    fn answer(&mut self, id: TransactionId, length: usize, local: SocketAddr, remote: SocketAddr) {
+        let Ok(payload) = self.codec.encode_answer(id, remote, length) else {
+            self.stats.transmits_dropped += 1;
+            return;
+        };
+        self.stats.answers_sent += 1;
+        trace!(target: "wire::stun", %local, %remote, "check answered");
+        self.push_transmit(Transmit {
+            source: local,
+            destination: remote,
+            ttl: None,
+            payload,
+        });
+    }
+
+    /// The peer's packets arrive on this pair: the layer above learns it, and a check goes the other way.
+    fn hear_peer(&mut self, id: PairId, length: usize, now: Instant) {
+        let is_full = self.codec.is_full_size(length);
+        let Some(size) = self.triggered_size(id, is_full) else {
+            return;
+        };
+        let Some(pair) = self.checklist.pair_mut(id) else {
+            return;
+        };
+        pair.last_heard = Some(now);
+        let seen = Event::RemoteSeen {
+            pair: id,
+            local_base: pair.local.base,
+            remote: pair.remote.address,
+            remote_kind: pair.remote.kind,
+        };
+        // That small packets arrive on a narrow pair is no news; if it were taken for some, two ends would keep
+        // each other awake with it for ever.
+        let needs_check = match pair.state {
+            PairState::Waiting | PairState::Checking => true,
+            PairState::Narrow => is_full,
+            PairState::Validated => false,
+        };
+        let is_capped = pair
+            .last_triggered
+            .is_some_and(|last| now.saturating_duration_since(last) < TRIGGER_INTERVAL);
+        if needs_check {
+            pair.schedule.hear(now);
+        }
+        self.push_event(seen);
+        if needs_check && is_capped {
+            self.stats.triggered_capped += 1;
+        } else if needs_check {
+            self.send_check(id, Cause::Triggered(size), now);
+        }
+    }
+
+    /// A check triggered by the peer is of full size from the start, which saves the side that is heard first the
+    /// small one's round trip: a request that has come this way says that the other way is worth it.
+    ///
+    /// Not so where the request is small and comes from an address that nobody has named or proven: a recorded one
+    /// with a forged source would make us send ten times its length to somebody who never asked. An address that
+    /// the peer has named gets no more of them than if the request had come from there.
+    fn triggered_size(&self, id: PairId, is_full: bool) -> Option<Size> {
+        let pair = self.checklist.pair(id)?;
+        let is_worth_it =
+            is_full || pair.width.is_proven() || self.checklist.is_named(pair.remote.address);
+        Some(if is_worth_it { Size::Full } else { Size::Small })
+    }
+}

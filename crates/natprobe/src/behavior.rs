@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// How the public address of one socket depends on whom it talks to (RFC 4787, section 4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MappingBehavior {
     /// It does not: what a STUN server sees, everybody sees.
     EndpointIndependent,
@@ -13,11 +13,12 @@ pub enum MappingBehavior {
     /// there to tell that it is not endpoint-independent: the more cautious of the two.
     AddressAndPortDependent,
     /// It was not observed.
+    #[default]
     Unknown,
 }
 
 /// Who may answer (RFC 4787, section 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FilteringBehavior {
     /// Everybody.
     EndpointIndependent,
@@ -26,20 +27,41 @@ pub enum FilteringBehavior {
     /// An IP address and port that was written to.
     AddressAndPortDependent,
     /// It was not observed.
+    #[default]
     Unknown,
 }
 
 /// How public ports are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortAllocation {
-    /// The local port is kept.
+    /// The local port is kept where it is free.
     Preserving,
-    /// One after the other, in small steps.
-    Sequential,
+    /// One after the other. Other users' flows take ports in between.
+    Sequential {
+        /// The step from one mapping to the next; negative where ports count down, never 0.
+        stride: i32,
+    },
+    /// Anywhere in a small range, as carriers give it to a subscriber (RFC 6888, section 4).
+    Block {
+        /// The lowest port of the range, as far as it can be told from samples.
+        first: u16,
+        /// The highest.
+        last: u16,
+    },
     /// Without a pattern that was seen.
     Random,
     /// It was not observed.
+    #[default]
     Unknown,
+}
+
+/// How several public addresses of a NAT are given to one host (RFC 4787, section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pooling {
+    /// All mappings of a host have one address; so have those of a NAT that has no more than one.
+    Paired,
+    /// Different mappings of one host have different addresses.
+    Arbitrary,
 }
 
 /// The words of RFC 3489, section 5, for people; a poor summary of the behaviours.
@@ -87,9 +109,19 @@ impl fmt::Display for PortAllocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Preserving => "preserving",
-            Self::Sequential => "sequential",
-            Self::Random => "random",
+            Self::Sequential { .. } => "sequential",
+            // The words are those of the published status; the range is told beside them.
+            Self::Block { .. } | Self::Random => "random",
             Self::Unknown => "unknown",
+        })
+    }
+}
+
+impl fmt::Display for Pooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Paired => "paired",
+            Self::Arbitrary => "arbitrary",
         })
     }
 }

@@ -3,14 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::evidence::{Evidence, LocalAddresses};
-use crate::{FilteringBehavior, MappingBehavior, PortAllocation};
-
-/// The largest step between two mappings that still counts as a sequence. EasyTier uses 15; other users' flows
-/// take ports in between.
-const SEQUENCE_STEP_MAX: u16 = 16;
-
-/// How many distinct ports make a pattern: two steps.
-const SEQUENCE_PORTS_MIN: usize = 3;
+use crate::{FilteringBehavior, MappingBehavior, PortAllocation, PortSample, infer_allocation};
 
 /// Judges the mapping (RFC 5780, section 4.3) from what each destination saw.
 pub(crate) fn classify_mapping(evidence: &Evidence) -> MappingBehavior {
@@ -115,31 +108,18 @@ pub(crate) fn classify_hairpin(
 
 /// Judges how ports are chosen, from the ports in the order of their mappings.
 pub(crate) fn classify_ports(evidence: &Evidence, local_port: u16) -> PortAllocation {
-    let mut ports: Vec<u16> = match calm(evidence) {
-        Some(mapped) => vec![mapped.port()],
+    let sample = |mapped: SocketAddr| PortSample {
+        local: local_port,
+        mapped: mapped.port(),
+    };
+    let samples: Vec<PortSample> = match calm(evidence) {
+        Some(mapped) => vec![sample(mapped)],
         None => evidence
             .observations()
-            .map(|(_, mapped)| mapped.port())
+            .map(|(_, mapped)| sample(mapped))
             .collect(),
     };
-    if ports.is_empty() {
-        return PortAllocation::Unknown;
-    }
-    if ports.iter().all(|port| *port == local_port) {
-        return PortAllocation::Preserving;
-    }
-    ports.dedup();
-    if ports.len() < SEQUENCE_PORTS_MIN {
-        return PortAllocation::Unknown;
-    }
-    let steps = || ports.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
-    let up = steps().all(|step| (1..=SEQUENCE_STEP_MAX).contains(&step));
-    let down = steps().all(|step| (1..=SEQUENCE_STEP_MAX).contains(&step.wrapping_neg()));
-    if up || down {
-        PortAllocation::Sequential
-    } else {
-        PortAllocation::Random
-    }
+    infer_allocation(&samples)
 }
 
 type Pair = (SocketAddr, SocketAddr);
@@ -188,7 +168,7 @@ mod tests {
             classify_mapping(&evidence),
             MappingBehavior::AddressAndPortDependent
         );
-        assert_eq!(ports(&evidence), PortAllocation::Random);
+        assert_eq!(ports(&evidence), PortAllocation::Unknown);
         evidence.filtering = Some(silent_test());
         assert_eq!(
             classify_mapping(&evidence),
@@ -259,15 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn ports_follow_from_their_order() {
+    fn ports_are_judged_in_the_order_in_which_their_mappings_were_made() {
         use PortAllocation as A;
-        let cases: [(&[(&str, u16)], A); 7] = [
+        let cases: [(&[(&str, u16)], A); 4] = [
             (&[], A::Unknown),
             (&[(P, 5000), (IP, 5000)], A::Preserving),
-            (&[(P, 6000), (IP, 6000)], A::Unknown),
-            (&[(P, 6000), (IP, 6001)], A::Unknown),
-            (&[(P, 6000), (IP, 6001), (BOTH, 6017)], A::Sequential),
-            (&[(P, 2), (IP, 1), (BOTH, 65_530)], A::Sequential),
+            (
+                &[(P, 6000), (IP, 6001), (BOTH, 6003)],
+                A::Sequential { stride: 1 },
+            ),
             (&[(P, 6000), (IP, 9001), (BOTH, 6002)], A::Random),
         ];
         for (seen, expected) in cases {

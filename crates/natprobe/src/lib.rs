@@ -38,20 +38,28 @@
 //! assert_eq!(request.destination, "192.0.2.1:3478".parse().unwrap());
 //! ```
 
+mod allocation;
 mod behavior;
 mod classify;
 mod config;
 mod evidence;
 mod filtering;
+mod lifetime;
+mod mapping_check;
 mod phases;
 mod probe;
 mod prober;
 mod report;
+mod sampler;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod verdict;
 
-pub use behavior::{FilteringBehavior, MappingBehavior, NatType, PortAllocation};
+pub use allocation::{PortSample, infer_allocation, infer_pooling};
+pub use behavior::{FilteringBehavior, MappingBehavior, NatType, Pooling, PortAllocation};
 pub use config::ProbeConfig;
+pub use lifetime::{LifetimeEvent, LifetimeReport, LifetimeSearch};
+pub use mapping_check::{Indecision, MappingCheck, MappingVerdict, Refutation};
 pub use prober::{Event, Prober, ProberStats};
-pub use report::{Report, ServerResult};
+pub use report::{Certainty, Confidence, Report, ServerResult};
+pub use sampler::{Sampler, SamplerEvent};

@@ -1,12 +1,22 @@
 //! What goes over the wire.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use sansio::Retransmission;
 use stunwire::attributes::{
     ChangeRequest, ChangedAddress, MappedAddress, OtherAddress, XorMappedAddress,
 };
 use stunwire::{Class, HEADER_LEN, Message, MessageBuilder, Method, TransactionId};
+
+/// Requests that are repeated: 13 in 3 s, so that at 30 % loss each way fewer than one in 5,000 goes unanswered.
+/// Brisker than RFC 8489, section 6.2.1, which names 500 ms and 39.5 s: a person waits for this.
+pub(crate) const REPEATED: Retransmission = Retransmission {
+    rto: Duration::from_millis(100),
+    rto_max: Duration::from_millis(250),
+    sends: 13,
+    last_wait: Duration::from_millis(250),
+};
 
 /// An outstanding request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

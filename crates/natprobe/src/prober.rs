@@ -12,7 +12,7 @@ use tracing::{debug, trace};
 
 use crate::evidence::{Evidence, LocalAddresses, Observed};
 use crate::phases::Phase;
-use crate::probe::{Answer, Probe, ProbeKind, is_usable_alternate};
+use crate::probe::{Answer, Probe, ProbeKind, REPEATED, is_usable_alternate};
 use crate::{ProbeConfig, Report};
 
 /// See [`ProbeConfig::servers`].
@@ -26,15 +26,6 @@ const QUEUE_MAX: usize = 256;
 
 /// A NAT that shows another address all the time is not probed anew all the time.
 const RESTART_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Requests that are repeated: 13 in 3 s, so that at 30 % loss each way fewer than one in 5,000 goes unanswered.
-/// Brisker than RFC 8489, section 6.2.1, which names 500 ms and 39.5 s: a person waits for this.
-const REPEATED: Retransmission = Retransmission {
-    rto: Duration::from_millis(100),
-    rto_max: Duration::from_millis(250),
-    sends: 13,
-    last_wait: Duration::from_millis(250),
-};
 
 /// Requests whose repetition, if any, the filtering test decides; an answer counts for so long.
 const ONCE: Retransmission = Retransmission {

@@ -1,12 +1,13 @@
 //! What was found out.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{FilteringBehavior, MappingBehavior, NatType, PortAllocation};
+use crate::{FilteringBehavior, MappingBehavior, NatType, Pooling, PortAllocation};
 
-/// A verdict on the NATs in front of one socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A verdict on the NATs in front of one socket. The default says that nothing was observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// How the public address depends on the destination.
     pub mapping: MappingBehavior,
@@ -20,10 +21,52 @@ pub struct Report {
     pub hairpin: Option<bool>,
     /// How public ports are chosen.
     pub ports: PortAllocation,
+    /// How several public addresses are given out; `None` with too few mappings to tell.
+    pub pooling: Option<Pooling>,
+    /// Whether a gateway rewrites addresses in payloads (RFC 5780, section 3.6): MAPPED-ADDRESS differs from
+    /// XOR-MAPPED-ADDRESS. `None` when no server sent both.
+    pub alg: Option<bool>,
     /// Whether any server answered.
     pub udp: bool,
+    /// How far the verdicts can be relied upon.
+    pub confidence: Confidence,
+    /// Why the verdicts are what they are: sentences for a person, in the order of the fields.
+    pub evidence: Vec<String>,
     /// What each server said.
     pub servers: Vec<ServerResult>,
+}
+
+/// How far the verdicts of a [`Report`] can be relied upon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confidence {
+    /// In [`Report::mapping`].
+    pub mapping: Certainty,
+    /// In [`Report::filtering`].
+    pub filtering: Certainty,
+    /// In [`Report::ports`].
+    pub ports: Certainty,
+}
+
+/// How sure a verdict is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Certainty {
+    /// It is unknown, or rests on a single observation.
+    #[default]
+    Low,
+    /// It follows from what was observed, which something else could explain too.
+    Medium,
+    /// Everything that was observed agrees, and nothing that matters is missing.
+    High,
+}
+
+impl fmt::Display for Certainty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        })
+    }
 }
 
 /// What one server said.
@@ -62,11 +105,13 @@ impl Report {
         }
     }
 
-    /// Returns whether another report says something else, round trips apart.
+    /// Returns whether another report says something else, round trips and the reasons apart.
     #[must_use]
     pub(crate) fn differs_from(&self, other: &Self) -> bool {
         let without_times = |report: &Self| {
             let mut report = report.clone();
+            report.evidence.clear();
+            report.confidence = Confidence::default();
             report
                 .servers
                 .iter_mut()
@@ -150,11 +195,8 @@ mod tests {
                 mapping,
                 filtering,
                 behind_nat,
-                reflexive: Vec::new(),
-                hairpin: None,
-                ports: PortAllocation::Unknown,
                 udp,
-                servers: Vec::new(),
+                ..Report::default()
             };
             assert_eq!(report.nat_type().to_string(), expected);
         }

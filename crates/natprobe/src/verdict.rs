@@ -5,7 +5,7 @@ use crate::classify::{
 };
 use crate::evidence::Evidence;
 use crate::prober::Prober;
-use crate::{FilteringBehavior, MappingBehavior, PortAllocation, Report, ServerResult};
+use crate::{Report, ServerResult};
 
 /// What can be said now.
 pub(crate) fn report(prober: &Prober) -> Report {
@@ -21,20 +21,15 @@ pub(crate) fn report(prober: &Prober) -> Report {
         ports: classify_ports(evidence, prober.local.socket.port()),
         udp: true,
         servers: results(prober, true),
+        ..Report::default()
     }
 }
 
 /// What was observed before may still hold behind the silence, but nobody can say so.
 pub(crate) fn blocked_report(prober: &Prober) -> Report {
     Report {
-        mapping: MappingBehavior::Unknown,
-        filtering: FilteringBehavior::Unknown,
-        behind_nat: None,
-        reflexive: Vec::new(),
-        hairpin: None,
-        ports: PortAllocation::Unknown,
-        udp: false,
         servers: results(prober, false),
+        ..Report::default()
     }
 }
 

@@ -349,7 +349,7 @@ fn the_ports_pattern_is_told() {
         (
             M::AddressAndPortDependent,
             Ports::Sequential,
-            PortAllocation::Sequential,
+            PortAllocation::Sequential { stride: 1 },
         ),
         (
             M::AddressAndPortDependent,

@@ -1,0 +1,150 @@
+//! Is a port mapping that a gateway promised really there?
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use sansio::{Datagram, Deadline, Handled, Transmit};
+
+use crate::FilteringBehavior;
+
+/// Checks from outside whether an external address leads to one of our sockets.
+#[derive(Debug)]
+pub struct MappingCheck {
+    verdict: Option<MappingVerdict>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<MappingVerdict>,
+}
+
+/// What a [`MappingCheck`] has found. Exactly one comes, as its only event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MappingVerdict {
+    /// A packet from an address that we never wrote to arrived through it.
+    Verified,
+    /// It does not lead to us.
+    Refuted {
+        /// Why.
+        reason: Refutation,
+    },
+    /// It cannot be told.
+    Undecided {
+        /// Why not.
+        reason: Indecision,
+    },
+}
+
+/// Why a port mapping is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refutation {
+    /// The gateway's external address is not the one that the internet sees: there is another NAT, or it lies.
+    OtherAddress {
+        /// What the gateway says.
+        claimed: IpAddr,
+        /// What the STUN server sees.
+        seen: IpAddr,
+    },
+    /// Nothing that was sent there arrived, while ordinary answers came.
+    Unreachable,
+}
+
+/// Why a port mapping can be neither verified nor refuted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Indecision {
+    /// There is no STUN server of the address family.
+    NoServer,
+    /// No STUN server answers.
+    NoAnswer,
+    /// No STUN server answers to another port (RESPONSE-PORT; RFC 5780, section 7.5).
+    NotSupported,
+    /// The external port is that of the NAT's own binding, and no server can answer from an address to which that
+    /// is closed.
+    SameBinding,
+    /// Too much is lost for silence to mean anything.
+    TooMuchLoss,
+}
+
+impl MappingCheck {
+    /// Begins to check.
+    #[must_use]
+    pub fn new(
+        servers: Vec<SocketAddr>,
+        base: SocketAddr,
+        external: SocketAddr,
+        reflexive: Option<SocketAddr>,
+        seed: [u8; 32],
+        now: Instant,
+    ) -> Self {
+        let _ = (servers, base, external, reflexive, seed, now);
+        Self {
+            verdict: None,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Says what the filtering of the NAT is, where it was measured.
+    #[must_use]
+    pub fn behind(self, _filtering: FilteringBehavior) -> Self {
+        self
+    }
+
+    /// Takes a datagram that arrived at the base.
+    pub fn handle_datagram(&mut self, _datagram: Datagram<'_>, _now: Instant) -> Handled {
+        Handled::NotMine
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, _now: Instant) {}
+
+    /// Returns the next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// Returns the verdict, once.
+    pub fn poll_event(&mut self) -> Option<MappingVerdict> {
+        self.events.pop_front()
+    }
+
+    /// Returns when to call [`MappingCheck::handle_timeout`]; `None` once there is a verdict.
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<Deadline> {
+        None
+    }
+
+    /// Returns the verdict, if there is one.
+    #[must_use]
+    pub const fn verdict(&self) -> Option<MappingVerdict> {
+        self.verdict
+    }
+}
+
+impl fmt::Display for Refutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherAddress { claimed, seen } => write!(
+                f,
+                "the gateway says that its address is {claimed}, but the internet sees {seen}: \
+                 there is another NAT behind it, or it lies"
+            ),
+            Self::Unreachable => f.write_str("nothing that was sent there arrived"),
+        }
+    }
+}
+
+impl fmt::Display for Indecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoServer => "there is no STUN server to ask",
+            Self::NoAnswer => "no STUN server answers",
+            Self::NotSupported => "no STUN server answers to another port",
+            Self::SameBinding => {
+                "the port is open for the STUN server anyway, which cannot answer from a strange one"
+            }
+            Self::TooMuchLoss => "too many packets are lost",
+        })
+    }
+}

@@ -139,11 +139,16 @@ pub struct NatSummary {
     /// Whether a STUN server answered over IPv6; `None` while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<bool>,
-    /// Whether a second NAT stands behind the own router; `None` while unknown.
+    /// Whether a NAT that is not the person's own, a carrier's mostly, stands behind the own router or instead of
+    /// it; `None` while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub double_nat: Option<bool>,
-    /// What became of port mappings: `active`, `unverified`, `refuted`, `refused` or `absent`; empty while
-    /// unknown. Readers take other words for unknown.
+    /// Whether different mappings of one host get different public addresses; `None` unless they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooled: Option<bool>,
+    /// What became of port mappings: `active` (verified from outside), `unverified`, `refuted`, `present` (a
+    /// gateway answers, and there is none), or `absent` (no gateway answers); empty while unknown. Readers take
+    /// other words for unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub port_mapping: String,
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use punch::{Candidate, CandidateKind};
 
 use crate::interface::{HOST_CANDIDATES_MAX, Interface, worth_offering};
-use crate::kind::Interfaces;
+use crate::kind::{Interfaces, is_shared};
 
 /// Server-reflexive addresses of one base beyond this number are not kept: a NAT that maps per destination
 /// shows one for each of the four servers that are asked, and their alternates.
@@ -77,12 +77,21 @@ impl Gathered {
             && self.bases.iter().any(|base| base.is_ipv6() == ipv6)
     }
 
+    /// Returns whether the best of our IPv4 addresses is one that a carrier gives to its customers.
+    pub(crate) fn has_carrier_address(&self) -> bool {
+        let best = self.hosts.iter().find(|ip| ip.is_ipv4());
+        best.is_some_and(|ip| is_shared(*ip))
+    }
+
     /// Returns the base of the family of `remote`.
     pub(crate) fn base_for(&self, remote: SocketAddr) -> Option<SocketAddr> {
-        self.bases
-            .iter()
-            .copied()
-            .find(|base| base.is_ipv4() == remote.is_ipv4())
+        self.base_of(remote.is_ipv6())
+    }
+
+    /// Returns the base of a family.
+    pub(crate) fn base_of(&self, ipv6: bool) -> Option<SocketAddr> {
+        let mut bases = self.bases.iter().copied();
+        bases.find(|base| base.is_ipv6() == ipv6)
     }
 
     /// Notes what a STUN server saw; returns whether the candidates have changed. The oldest makes room.

@@ -45,6 +45,14 @@ pub fn is_private(ip: IpAddr) -> bool {
     }
 }
 
+/// Returns whether an address is of the shared space between carriers and their customers (RFC 6598).
+pub(crate) fn is_shared(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => matches!(ip.octets(), [100, second, ..] if second & 0xc0 == 64),
+        IpAddr::V6(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

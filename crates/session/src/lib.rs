@@ -44,6 +44,7 @@ mod hex;
 mod interface;
 mod kept;
 mod kind;
+mod mapped;
 mod node;
 mod path;
 mod peer;

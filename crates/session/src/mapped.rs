@@ -70,13 +70,18 @@ pub(crate) struct Mapped {
 impl Mapped {
     /// Takes the whole list. A mapping that was refuted and is still named was made anew.
     pub(crate) fn set(&mut self, mappings: &[PortMapping], now: Instant) {
-        self.entries.retain(|entry| mappings.contains(&entry.mapping));
+        self.entries
+            .retain(|entry| mappings.contains(&entry.mapping));
         for mapping in mappings {
-            match self.entries.iter_mut().find(|it| it.mapping == *mapping) {
-                Some(entry) if entry.standing == Standing::Refuted => entry.hasten(now),
-                Some(_) => {}
-                None if self.entries.len() < MAPPINGS_MAX => self.entries.push(Entry::new(*mapping, now)),
-                None => tracing::debug!(external = %mapping.external, "one port mapping too many"),
+            let known = self.entries.iter().position(|it| it.mapping == *mapping);
+            if let Some(known) = known {
+                if self.entries[known].standing == Standing::Refuted {
+                    self.entries[known].hasten(now);
+                }
+            } else if self.entries.len() < MAPPINGS_MAX {
+                self.entries.push(Entry::new(*mapping, now));
+            } else {
+                tracing::debug!(external = %mapping.external, "one port mapping too many");
             }
         }
     }
@@ -216,7 +221,9 @@ impl Entry {
     }
 
     fn hasten(&mut self, now: Instant) {
-        let earliest = self.checked_at.map_or(now, |at| (at + CHECK_INTERVAL).max(now));
+        let earliest = self
+            .checked_at
+            .map_or(now, |at| (at + CHECK_INTERVAL).max(now));
         self.next_check = self.next_check.min(earliest);
     }
 
@@ -241,12 +248,19 @@ impl Entry {
             }
             MappingVerdict::Refuted { reason } => {
                 let reason = reason.to_string();
-                (Standing::Refuted, Event::PortMappingRefuted { external, reason })
+                (
+                    Standing::Refuted,
+                    Event::PortMappingRefuted { external, reason },
+                )
             }
             MappingVerdict::Undecided { reason } => {
                 let offered = outside.reflexive.iter().any(|it| it.ip() == external.ip());
                 let reason = reason.to_string();
-                let event = Event::PortMappingUndecided { external, offered, reason };
+                let event = Event::PortMappingUndecided {
+                    external,
+                    offered,
+                    reason,
+                };
                 (Standing::Undecided { offered }, event)
             }
         };

@@ -73,11 +73,6 @@ impl Probing {
         of_family.find_map(|it| it.report.as_ref())
     }
 
-    /// Returns whether the base of a family is examined.
-    pub(crate) fn is_examined(&self, ipv6: bool) -> bool {
-        self.probed.iter().any(|it| it.base.is_ipv6() == ipv6)
-    }
-
     // --- the machine ---
 
     pub(crate) fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Handled {

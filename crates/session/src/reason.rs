@@ -1,6 +1,6 @@
 //! Why is this path not direct, and what would help?
 
-use natprobe::{FilteringBehavior, MappingBehavior, Report};
+use natprobe::{FilteringBehavior, MappingBehavior, Pooling, PortAllocation, Report};
 
 use crate::description::NatSummary;
 
@@ -28,10 +28,21 @@ pub(crate) fn summary(report: &Report) -> NatSummary {
             text
         }
     };
+    let (port_range, port_stride) = match report.ports {
+        PortAllocation::Block { first, last } => (Some((first, last)), None),
+        PortAllocation::Sequential { stride } => (None, Some(stride)),
+        PortAllocation::Preserving | PortAllocation::Random | PortAllocation::Unknown => {
+            (None, None)
+        }
+    };
     NatSummary {
         mapping: known(report.mapping.to_string()),
         filtering: known(report.filtering.to_string()),
         udp: Some(report.udp),
+        ports: known(report.ports.to_string()),
+        port_range,
+        port_stride,
+        pooled: (report.pooling == Some(Pooling::Arbitrary)).then_some(true),
         ..NatSummary::default()
     }
 }

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use natprobe::Report;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sansio::{Datagram, Deadline, Handled, Transmit, earliest};
 
@@ -15,10 +14,11 @@ use crate::description::{
     self, Answer, CandidateEntry, Description, IdentityKey, InstanceId, Nonce, Side,
 };
 use crate::event::{Event, PeerId};
-use crate::gateway::{GatewayView, PortMapping};
+use crate::gateway::GatewayView;
 use crate::gather::Gathered;
 use crate::hex::{self, Hex};
 use crate::interface::Interface;
+use crate::mapped::Mapped;
 use crate::path::{PathId, PathView, RelayStreamId};
 use crate::peer::Peer;
 use crate::probing::Probing;
@@ -97,7 +97,7 @@ pub struct Node {
     probing: Probing,
     relays: Relays,
     gateway: GatewayView,
-    mappings: Vec<PortMapping>,
+    mapped: Mapped,
     peers: BTreeMap<PeerId, Peer>,
     /// What worked against an identity in earlier runs, or in this one.
     remembered: BTreeMap<IdentityKey, Strategy>,
@@ -133,7 +133,7 @@ impl Node {
             probing: Probing::default(),
             relays: Relays::new(relay_seed),
             gateway: GatewayView::default(),
-            mappings: Vec::new(),
+            mapped: Mapped::default(),
             peers: BTreeMap::new(),
             remembered: BTreeMap::new(),
             events: VecDeque::new(),
@@ -302,9 +302,7 @@ impl Node {
         if consumed {
             return;
         }
-        let handled = self.probing.handle_datagram(datagram, now);
-        if handled == Handled::Consumed {
-            self.drain_probing(now);
+        if self.offer_to_probers(datagram, now) == Handled::Consumed {
             self.relays.heard_others(now);
             return;
         }
@@ -383,6 +381,7 @@ impl Node {
     /// Time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.probing.handle_timeout(now);
+        self.mapped.handle_timeout(now);
         self.drain_probing(now);
         self.relays.handle_timeout(now);
         self.with_peers(|peers, surroundings| {
@@ -420,7 +419,8 @@ impl Node {
     }
 
     fn next_agent_transmit(&mut self) -> Option<Transmit> {
-        if let Some(transmit) = self.probing.poll_transmit() {
+        let probe = self.probing.poll_transmit();
+        if let Some(transmit) = probe.or_else(|| self.mapped.poll_transmit()) {
             return Some(transmit);
         }
         self.peers.values_mut().find_map(Peer::poll_transmit)
@@ -435,7 +435,12 @@ impl Node {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let peers = self.peers.values().map(Peer::poll_timeout);
-        earliest(peers.chain([self.probing.poll_timeout(), self.relays.poll_timeout()]))
+        let ours = [
+            self.probing.poll_timeout(),
+            self.mapped.poll_timeout(),
+            self.relays.poll_timeout(),
+        ];
+        earliest(peers.chain(ours))
     }
 
     fn with_peers<R>(

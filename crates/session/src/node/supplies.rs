@@ -5,11 +5,14 @@ use std::time::Instant;
 
 use natprobe::Report;
 use rand::Rng;
+use sansio::{Datagram, Handled};
 
 use super::Node;
 use crate::description::NatSummary;
 use crate::event::Event;
 use crate::gateway::{GatewayView, PortMapping};
+use crate::kind::{is_private, is_shared};
+use crate::mapped::Outside;
 use crate::reason::{Policy, summary};
 use crate::relays::{RelayEvent, RelayServer};
 
@@ -75,14 +78,30 @@ impl Node {
         self.drain_relays(now);
     }
 
-    /// Takes what the gateway says it forwards to us, whole: what is missing is gone.
-    pub fn set_port_mappings(&mut self, mappings: Vec<PortMapping>, _now: Instant) {
-        self.mappings = mappings;
+    /// Takes what the gateway says it forwards to us, whole: what is missing is gone, and a mapping that was
+    /// refuted and is still named has been made anew.
+    ///
+    /// Each is verified from outside before it is offered to peers, every few minutes, and whenever the NAT
+    /// or the servers have changed: [`Event::PortMappingVerified`], [`Event::PortMappingRefuted`] or
+    /// [`Event::PortMappingUndecided`].
+    pub fn set_port_mappings(&mut self, mappings: Vec<PortMapping>, now: Instant) {
+        let told = self.nat_summary();
+        self.mapped.set(&mappings, now);
+        self.drain_mapped(now);
+        self.tell_if_changed(&told);
     }
 
     /// Takes what is known of the gateway.
     pub fn set_gateway(&mut self, gateway: GatewayView, _now: Instant) {
+        let told = self.nat_summary();
         self.gateway = gateway;
+        self.tell_if_changed(&told);
+    }
+
+    fn tell_if_changed(&mut self, told: &NatSummary) {
+        if self.nat_summary() != *told {
+            self.events.push_back(Event::DescriptionChanged);
+        }
     }
 
     /// Returns what peers are told of our NAT.
@@ -93,7 +112,63 @@ impl Node {
         if nat.ipv6 == Some(true) {
             nat.udp = Some(true);
         }
+        nat.double_nat = self.has_foreign_nat();
+        let word = self.mapped.word().or(match self.gateway.is_present() {
+            Some(true) => Some("present"),
+            Some(false) => Some("absent"),
+            None => None,
+        });
+        nat.port_mapping = word.unwrap_or_default().to_owned();
         nat
+    }
+
+    /// Returns whether a NAT that is not the person's own stands between us and the internet.
+    fn has_foreign_nat(&self) -> Option<bool> {
+        if self.gathered.has_carrier_address() {
+            return Some(true);
+        }
+        let outside = self.gateway.external_ip?.to_canonical();
+        if is_private(outside) || is_shared(outside) {
+            return Some(true);
+        }
+        let base = self.gathered.base_of(outside.is_ipv6())?;
+        let mut seen = self.gathered.reflexive_of(base).peekable();
+        seen.peek()?;
+        Some(!seen.any(|it| it.ip() == outside))
+    }
+
+    /// Offers a datagram to those who ask STUN servers.
+    pub(super) fn offer_to_probers(&mut self, datagram: Datagram<'_>, now: Instant) -> Handled {
+        let probed = self.probing.handle_datagram(datagram, now);
+        if probed == Handled::Consumed {
+            self.drain_probing(now);
+            return probed;
+        }
+        let verified = self.mapped.handle_datagram(datagram, now);
+        if verified == Handled::Consumed {
+            self.drain_mapped(now);
+        }
+        verified
+    }
+
+    /// Begins the checks of port mappings that are due, and takes the verdicts of those that have ended.
+    fn drain_mapped(&mut self, now: Instant) {
+        let (probing, gathered) = (&self.probing, &self.gathered);
+        let outside = |base: SocketAddr| Outside {
+            servers: probing.servers(base).to_vec(),
+            reflexive: gathered.reflexive_of(base).collect(),
+            filtering: probing.report(base.is_ipv6()).map(|it| it.filtering),
+        };
+        self.mapped.start_checks(outside, &mut self.rng, now);
+        let judged = self.mapped.take_verdicts(outside, now);
+        while let Some(event) = self.mapped.poll_event() {
+            self.events.push_back(event);
+        }
+        if self.gathered.set_mapped(self.mapped.offered()) {
+            self.offer_local_candidates(now);
+        } else if judged {
+            self.events.push_back(Event::DescriptionChanged);
+        }
     }
 
     pub(super) fn drain_probing(&mut self, now: Instant) {
@@ -117,8 +192,10 @@ impl Node {
             }
         }
         if changed {
+            self.mapped.heed_news(now);
             self.offer_local_candidates(now);
         }
+        self.drain_mapped(now);
     }
 
     /// Gives back the channels that nobody wants any more.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stunfwd_tests::workspace::{self, Package};
 
 /// Each package and which packages of the workspace it may depend on.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("stunwire", &[]),
     ("sansio", &["stunwire"]),
     ("natprobe", &["stunwire", "sansio"]),
@@ -18,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("mapping-core", &[]),
     ("signal-client", &["mapping-core"]),
     ("tunnel", &["mapping-core"]),
+    ("portmap", &[]),
     (
         "stunfwd",
         &[
@@ -30,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "mapping-core",
             "signal-client",
             "tunnel",
+            "portmap",
         ],
     ),
     (
@@ -84,18 +86,21 @@ const ARROWS: [(&str, &[&str]); 19] = [
 ];
 
 /// A foreign crate and the only packages that may know it.
-const CONFINED: [(&str, &[&str]); 13] = [
+const CONFINED: [(&str, &[&str]); 15] = [
     (
         "tokio",
         &[
             "signal-client",
             "tunnel",
+            "portmap",
             "stunfwd",
             "signaling",
             "stunfwd-cli",
             "stunfwd-examples",
         ],
     ),
+    ("igd-next", &["portmap"]),
+    ("netdev", &["portmap"]),
     ("clap", &["signaling", "stunfwd-cli", "stunfwd-examples"]),
     (
         "anyhow",

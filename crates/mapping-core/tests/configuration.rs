@@ -40,6 +40,7 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(config.common.resume, Duration::from_secs(3600));
     assert_eq!(config.common.max_connections, 4096);
     assert_eq!(config.common.direct, DirectPolicy::Preferred);
+    assert!(config.common.port_mapping);
     assert_eq!(config.common.access_token, None);
     assert_eq!(config.common.control, None);
     assert!(config.common.stun_servers.is_empty());
@@ -59,12 +60,13 @@ fn defaults_are_those_of_the_manual() {
 fn every_key_of_both_sides_is_read() {
     let text = format!(
         "\u{feff}{HEAD}accessToken: 0123\nstunServer: [a.example:3478, '[2001:db8::1]:3478']\n\
-         direct: require\nresume: 1h30m\nmaxConnections: 10\ncontrol: /run/x.sock\n"
+         direct: require\nportMapping: false\nresume: 1h30m\nmaxConnections: 10\ncontrol: /run/x.sock\n"
     );
     let config = client(&format!("{text}mappings:\n")).unwrap().common;
     assert_eq!(config.access_token.unwrap().expose(), "0123");
     assert_eq!(config.stun_servers.len(), 2);
     assert_eq!(config.direct, DirectPolicy::Required);
+    assert!(!config.port_mapping);
     assert_eq!(config.resume, Duration::from_secs(5400));
     assert_eq!(config.max_connections, 10);
     assert_eq!(config.control.unwrap(), Path::new("/run/x.sock"));
@@ -254,11 +256,11 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "colour: red",
-        "config.yml:3: colour: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, resume, maxConnections, control",
+        "config.yml:3: colour: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, portMapping, resume, maxConnections, control",
     ),
     (
         "7: x",
-        "config.yml:3: 7: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, resume, maxConnections, control",
+        "config.yml:3: 7: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, portMapping, resume, maxConnections, control",
     ),
     (
         "allow: [tcp:22]",
@@ -321,6 +323,10 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
         "config.yml:3: accessToken: must be a text, not a list: put it in quotes",
     ),
     (
+        "portMapping: auto",
+        "config.yml:3: portMapping: `auto`: must be true or false",
+    ),
+    (
         "direct: maybe",
         "config.yml:3: direct: `maybe`: must be true, false or \"require\"",
     ),
@@ -362,7 +368,7 @@ const CLIENT_PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "x: &x [1]\ny: *x",
-        "config.yml:3: x: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, resume, maxConnections, control\nconfig.yml:4: y: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, resume, maxConnections, control",
+        "config.yml:3: x: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, portMapping, resume, maxConnections, control\nconfig.yml:4: y: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, portMapping, resume, maxConnections, control",
     ),
 ];
 
@@ -418,7 +424,7 @@ fn each_problem_of_a_server_names_line_key_value_and_what_would_be_right() {
         ),
         (
             "mapping: []",
-            "config.yml:3: mapping: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, relay, allow, direct, resume, maxConnections, control",
+            "config.yml:3: mapping: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, relay, allow, direct, portMapping, resume, maxConnections, control",
         ),
     ] {
         let error = server(&format!("{HEAD}{text}\n")).expect_err(text);

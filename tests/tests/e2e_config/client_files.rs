@@ -253,6 +253,10 @@ pub(crate) const ROWS: &[Row] = &[
         "config.yml:3: direct: must be a text, not a list",
     ),
     (
+        "portMapping: auto\n",
+        "config.yml:3: portMapping: `auto`: must be true or false",
+    ),
+    (
         "resume: 3600\n",
         "config.yml:3: resume: `3600`: has no unit: write 3600s",
     ),
@@ -310,7 +314,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     (
         "colour: red\n",
-        "config.yml:3: colour: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, resume, maxConnections, control",
+        "config.yml:3: colour: is not a known key: the keys are mode, roomId, signalingUrl, accessToken, stunServer, mappings, relay, direct, portMapping, resume, maxConnections, control",
     ),
     (
         "mapping: [tcp:8080:80]\n",

@@ -61,6 +61,7 @@ pub(super) fn other_keys(before: &ClientConfig, now: &ClientConfig) -> Vec<&'sta
         stun_servers,
         relays,
         direct,
+        port_mapping,
         resume,
         max_connections,
         control,
@@ -74,6 +75,7 @@ pub(super) fn other_keys(before: &ClientConfig, now: &ClientConfig) -> Vec<&'sta
         ("stunServer", *stun_servers == now.stun_servers),
         ("relay", *relays == now.relays),
         ("direct", *direct == now.direct),
+        ("portMapping", *port_mapping == now.port_mapping),
         ("resume", *resume == now.resume),
         ("maxConnections", *max_connections == now.max_connections),
         ("control", *control == now.control),
@@ -161,8 +163,8 @@ mod tests {
         let before = parse("roomId: a\n");
         assert!(other_keys(&before, &parse("roomId: a\nmappings: [tcp:1:1]\n")).is_empty());
         assert_eq!(
-            other_keys(&before, &parse("roomId: b\ndirect: false\nresume: 2h\n")),
-            ["roomId", "direct", "resume"]
+            other_keys(&before, &parse("roomId: b\ndirect: false\nportMapping: false\n")),
+            ["roomId", "direct", "portMapping"]
         );
     }
 }

@@ -24,6 +24,7 @@ pub const KEYS: &[Key] = &[
     both("relay"),
     only("allow", Side::Egress),
     both("direct"),
+    both("portMapping"),
     later("tcpLane", None),
     both("resume"),
     both("maxConnections"),

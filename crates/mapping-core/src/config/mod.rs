@@ -120,6 +120,8 @@ pub struct CommonConfig {
     pub relays: Vec<RelayConfig>,
     /// `direct`.
     pub direct: DirectPolicy,
+    /// `portMapping`: whether the router is asked to forward a port.
+    pub port_mapping: bool,
     /// `resume`: how long a forwarded TCP connection waits for a path before it is reset.
     pub resume: Duration,
     /// `maxConnections`: flows per peer.

@@ -74,6 +74,9 @@ fn common(reader: &mut Reader<'_>, file: &Path, side: Side) -> Option<CommonConf
         let warning = "`relay` is not used: `direct: require` never relays";
         reader.warnings.push(warning.to_owned());
     }
+    let port_mapping = reader
+        .get("portMapping")
+        .and_then(|field| reader.parsed(&field, port_mapping));
     let resume = reader
         .get("resume")
         .and_then(|field| reader.parsed(&field, resume));
@@ -90,6 +93,7 @@ fn common(reader: &mut Reader<'_>, file: &Path, side: Side) -> Option<CommonConf
         stun_servers,
         relays,
         direct: direct.unwrap_or_default(),
+        port_mapping: port_mapping.unwrap_or(true),
         resume: resume.unwrap_or(RESUME_DEFAULT),
         max_connections: max_connections.unwrap_or(CONNECTIONS_DEFAULT),
         control,
@@ -277,6 +281,14 @@ fn direct(reader: &mut Reader<'_>) -> Option<DirectPolicy> {
         "require" => Ok(DirectPolicy::Required),
         _ => Err("must be true, false or \"require\""),
     })
+}
+
+fn port_mapping(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "true" | "True" | "TRUE" => Ok(true),
+        "false" | "False" | "FALSE" => Ok(false),
+        _ => Err("must be true or false"),
+    }
 }
 
 fn resume(text: &str) -> Result<Duration, String> {

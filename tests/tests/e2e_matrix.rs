@@ -10,7 +10,7 @@ use stunfwd_tests::{
     },
 };
 
-/// How many pairs each kind of client has: two of eight, and CI is done with all of them in two minutes.
+/// How many pairs each kind of client has: two of fourteen, and CI is done with all of them in four minutes.
 const ROUNDS: usize = 2;
 
 /// Tries all of them and names every one that is not as the oracle says.
@@ -72,13 +72,48 @@ fn a_client_behind_a_port_restricted_cone_with_random_ports_meets_drawn_servers(
 }
 
 #[test]
-fn a_client_behind_a_symmetric_nat_meets_drawn_servers() {
+fn a_client_behind_a_sequential_nat_meets_drawn_servers() {
     hold_drawn(6);
 }
 
 #[test]
-fn a_client_with_blocked_udp_meets_drawn_servers() {
+fn a_client_behind_a_nat_that_counts_by_two_meets_drawn_servers() {
     hold_drawn(7);
+}
+
+#[test]
+fn a_client_with_a_block_of_ports_meets_drawn_servers() {
+    hold_drawn(8);
+}
+
+#[test]
+fn a_client_behind_an_address_dependent_nat_meets_drawn_servers() {
+    hold_drawn(9);
+}
+
+#[test]
+fn a_client_behind_a_symmetric_nat_meets_drawn_servers() {
+    hold_drawn(10);
+}
+
+#[test]
+fn a_client_with_ipv6_behind_a_firewall_meets_drawn_servers() {
+    hold_drawn(11);
+}
+
+#[test]
+fn a_client_whose_router_opens_ports_meets_drawn_servers() {
+    hold_drawn(12);
+}
+
+#[test]
+fn a_client_with_blocked_udp_meets_drawn_servers() {
+    hold_drawn(13);
+}
+
+#[test]
+fn two_homes_with_ipv6_firewalls_meet_over_ipv6() {
+    hold_all(&["symmetric+ipv6,symmetric+ipv6"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Every NAT kind of the lab is what it says it is: measured from inside, without the product.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use stunfwd_tests::{
@@ -12,13 +12,22 @@ use stunfwd_tests::{
 
 const OBSERVER: [&str; 3] = ["203.0.113.10", "203.0.113.11", "3478"];
 
+/// The same machine over IPv6.
+const OBSERVER_6: [&str; 3] = ["2001:db8::10", "2001:db8::11", "3478"];
+
 fn observer(lab: &Lab) -> Process {
-    let [one, two, port] = OBSERVER;
+    observer_at(lab, OBSERVER)
+}
+
+fn observer_at(lab: &Lab, [one, two, port]: [&str; 3]) -> Process {
     tool::serve_args(lab.public(), &["observe", one, two, port])
 }
 
 fn probe(host: &Host) -> Value {
-    let [one, two, port] = OBSERVER;
+    probe_at(host, OBSERVER)
+}
+
+fn probe_at(host: &Host, [one, two, port]: [&str; 3]) -> Value {
     tool::run(host, &["nat-probe", one, two, port])
 }
 
@@ -154,6 +163,80 @@ fn a_sequential_symmetric_nat_takes_the_next_port_for_every_destination() {
         let first = ports[0];
         assert!(first >= ruleset::SEQUENTIAL_FIRST, "{report}");
         assert_eq!(ports, [first, first + 1, first + 2, first + 3], "{report}");
+    });
+}
+
+#[test]
+fn a_sequential_nat_may_take_every_second_port() {
+    lab::test(|| {
+        let (_lab, report) = assert_behaviour(Nat::SymmetricSequentialByTwo, APD, APD);
+        let ports: Vec<u16> = seen(&report).into_iter().map(|(_, port)| port).collect();
+        let first = ports[0];
+        assert_eq!(ports, [first, first + 2, first + 4, first + 6], "{report}");
+    });
+}
+
+#[test]
+fn a_symmetric_nat_with_a_block_takes_random_ports_of_it_alone() {
+    lab::test(|| {
+        let (lab, report) = measured(Home::behind(Nat::SymmetricBlock));
+        assert_eq!(report["filtering"], APD, "{report}");
+        let _observer = observer(&lab);
+        let again = probe(lab.a());
+        // Two destinations may get one port by chance, so that mapping is judged by all eight.
+        let ports: BTreeSet<u16> = [&report, &again]
+            .into_iter()
+            .flat_map(seen)
+            .map(|(_, port)| port)
+            .collect();
+        assert!(ports.len() > 4, "{report} {again}");
+        assert!(
+            ports.iter().all(|port| ruleset::BLOCK.contains(port)),
+            "{report} {again}"
+        );
+        let (first, last) = (ports.first().unwrap(), ports.last().unwrap());
+        assert!(last - first > 16, "random, not counted: {report} {again}");
+    });
+}
+
+#[test]
+fn ipv6_is_not_translated_and_lets_only_answers_in() {
+    lab::test(|| {
+        let home = Home::behind(Nat::Symmetric).with_ipv6();
+        let lab = Lab::new(home, Home::behind(Nat::None));
+        let _observers = [observer(&lab), observer_at(&lab, OBSERVER_6)];
+        let report = probe_at(lab.a(), OBSERVER_6);
+        assert_eq!(report["mapping"], EI, "{report}");
+        assert_eq!(report["filtering"], APD, "{report}");
+        assert!(keeps_ports(&report), "{report}");
+        let own = format!("[{}]", lab.a().address_6().unwrap());
+        for (ip, _) in seen(&report) {
+            assert_eq!(ip, own, "{report}");
+        }
+        assert_eq!(probe(lab.a())["mapping"], APD, "IPv4 is what it was");
+        assert_eq!(lab.b().address_6(), None, "the other home has none");
+    });
+}
+
+#[test]
+fn two_homes_with_ipv6_firewalls_reach_each_other_only_by_a_punch() {
+    lab::test(|| {
+        let home = Home::behind(Nat::Symmetric).with_ipv6();
+        let lab = Lab::new(home, home);
+        let b = lab.b().address_6().unwrap();
+        let _echo = tool::serve(lab.b(), "tcp-echo", &format!("[{b}]:9000"));
+        let outcome = |host: &Host| {
+            let address = format!("[{b}]:9000");
+            tool::run(host, &["connect", &address, "--secs", "0.5"])["outcome"].clone()
+        };
+        assert_eq!(outcome(lab.a()), "silence");
+        assert_eq!(outcome(lab.b2()), "connected");
+        let _observer = observer_at(&lab, OBSERVER_6);
+        assert!(punches_between(
+            &lab,
+            &format!("[{}]:3478", topology::PUBLIC_ONE_6),
+            Duration::ZERO
+        ));
     });
 }
 
@@ -309,8 +392,13 @@ fn punches(a: Home, b: Home) -> bool {
 fn punches_in(lab: &Lab, later: Duration) -> bool {
     let _observer = observer(lab);
     let server = format!("{}:{}", topology::PUBLIC_ONE, OBSERVER[2]);
+    punches_between(lab, &server, later)
+}
+
+/// The same with an observer that is there already, over its address family.
+fn punches_between(lab: &Lab, server: &str, later: Duration) -> bool {
     let [mut first, mut second] =
-        [lab.b(), lab.a()].map(|host| tool::start(host, &["punch", &server]));
+        [lab.b(), lab.a()].map(|host| tool::start(host, &["punch", server]));
     let reflexive = |process: &Process| {
         wait::until_some(Duration::from_secs(3), "a reflexive address", || {
             tool::reports(process)

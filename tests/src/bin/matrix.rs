@@ -6,14 +6,17 @@ use std::{env, fs, path::PathBuf, process::Command, process::ExitCode};
 use anyhow::{Context as _, bail, ensure};
 use stunfwd_tests::{
     lab,
-    matrix::{Row, Scenario, draw, table, trial},
+    matrix::{Row, Scenario, draw, hard, table, trial},
 };
 
-const USAGE: &str = "cargo run -p stunfwd-tests --bin matrix -- WHAT… [--capture] [--write FILE]
+const USAGE: &str = "cargo run -p stunfwd-tests --bin matrix -- WHAT… [--rounds N] [--capture] [--write FILE]
   --all                 every pair, and all further cases (carriers, routers without a WAN firewall)
   --further             the further cases only
-  --pair CLIENT,SERVER[,CARRIER]   one scenario; repeatable. A home is NAT, NAT@CARRIER or NAT/open, a shared carrier NAT or NAT+hairpin
+  --pair CLIENT,SERVER[,CARRIER]   one scenario; repeatable. A home is NAT, NAT@CARRIER, NAT+ipv6, NAT+gateway or NAT/open, a
+                        shared carrier NAT or NAT+hairpin
   --pairs N [--seed S]  N pairs that the seed draws
+  --hard N              instead of these: the pairs where ports have to be guessed, N runs of each
+  --rounds N            each scenario so often
   --list                names the scenarios of --all and runs nothing
 RUST_LOG=trace in the environment reaches the programs. A scenario with faults keeps its logs and says where.";
 
@@ -40,7 +43,7 @@ fn prepare() -> anyhow::Result<Option<Request>> {
     let request = Request::parse(env::args().skip(1))?;
     if request.list {
         for scenario in &request.scenarios {
-            println!("{scenario}  {}", scenario.possible().letter());
+            println!("{scenario}  {}", scenario.way().letter());
         }
         return Ok(None);
     }
@@ -83,6 +86,8 @@ struct Request {
     options: trial::Options,
     write: Option<PathBuf>,
     list: bool,
+    rounds: Option<usize>,
+    hard: Option<usize>,
 }
 
 impl Request {
@@ -104,6 +109,8 @@ impl Request {
                 "--pair" => request.scenarios.push(value()?.parse()?),
                 "--pairs" => count = Some(value()?.parse().context("--pairs")?),
                 "--seed" => seed = Some(value()?.parse().context("--seed")?),
+                "--rounds" => request.rounds = Some(value()?.parse().context("--rounds")?),
+                "--hard" => request.hard = Some(value()?.parse().context("--hard")?),
                 "--capture" => request.options.capture = true,
                 "--write" => request.write = Some(value()?.into()),
                 other => bail!("`{other}` is unknown"),
@@ -114,7 +121,10 @@ impl Request {
             println!("--seed {seed}");
             request.scenarios.extend(draw::pairs(seed, count));
         }
-        ensure!(!request.scenarios.is_empty(), "nothing to run");
+        ensure!(
+            request.scenarios.is_empty() == request.hard.is_some(),
+            "nothing to run, or --hard and others"
+        );
         Ok(request)
     }
 
@@ -126,19 +136,52 @@ impl Request {
             words.join(" ")
         );
         let circumstances = table::Circumstances::now(&command);
-        let all = self.scenarios.len();
-        let mut rows: Vec<Row> = Vec::new();
-        for scenario in self.scenarios {
-            let row = trial::run(scenario, self.options);
-            println!("{}/{all} {}", rows.len() + 1, table::line(&row));
-            rows.push(row);
-        }
+        let (document, failed) = match self.hard {
+            Some(count) => run_hard(&circumstances, count),
+            None => self.run_scenarios(&circumstances),
+        };
         if let Some(file) = &self.write {
-            fs::write(file, table::document(&circumstances, &rows))
+            fs::write(file, document)
                 .with_context(|| format!("{} cannot be written", file.display()))?;
         }
-        let failed = rows.iter().filter(|row| !row.faults.is_empty()).count();
-        println!("{all} scenarios, {failed} with faults");
         Ok(failed == 0)
     }
+
+    /// The document, and how many trials had faults.
+    fn run_scenarios(&self, circumstances: &table::Circumstances) -> (String, usize) {
+        let rounds = self.rounds.unwrap_or(1);
+        let all = self.scenarios.len() * rounds;
+        let mut rows: Vec<Row> = Vec::new();
+        for _ in 0..rounds {
+            for scenario in &self.scenarios {
+                let row = trial::run(*scenario, self.options);
+                println!("{}/{all} {}", rows.len() + 1, table::line(&row));
+                rows.push(row);
+            }
+        }
+        let failed = rows.iter().filter(|row| !row.faults.is_empty()).count();
+        println!("{all} trials, {failed} with faults");
+        (table::document(circumstances, &rows), failed)
+    }
+}
+
+/// The document, and how many pairs did not show what they must.
+fn run_hard(circumstances: &table::Circumstances, count: usize) -> (String, usize) {
+    let mut all = Vec::new();
+    for (pair, goal) in hard::PAIRS {
+        let mut runs = Vec::new();
+        for number in 0..count {
+            let run = hard::run(pair, number % 2 == 1);
+            println!("{}/{count} {}", number + 1, hard::line(pair, &run));
+            runs.push(run);
+        }
+        let series = hard::Series { pair, goal, runs };
+        for fault in series.faults() {
+            println!("FAULT {pair}: {fault}");
+        }
+        all.push(series);
+    }
+    let failed = all.iter().filter(|series| !series.faults().is_empty());
+    let failed = failed.count();
+    (hard::document(circumstances, &all), failed)
 }

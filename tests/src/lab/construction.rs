@@ -4,7 +4,7 @@
 use std::{
     fmt::Write as _,
     io::Write as _,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -14,8 +14,11 @@ use tempfile::TempDir;
 use super::{
     host::Host,
     nat::Nat,
-    ruleset::Router,
-    topology::{Carrier, Home, HomeHosts, Lab, PUBLIC_GATEWAY, PUBLIC_ONE, PUBLIC_TWO, Plan, at},
+    ruleset::{FIREWALL_6, Router},
+    topology::{
+        Carrier, Home, HomeHosts, Lab, PUBLIC_GATEWAY, PUBLIC_GATEWAY_6, PUBLIC_ONE, PUBLIC_ONE_6,
+        PUBLIC_TWO, PUBLIC_TWO_6, Plan, at,
+    },
 };
 use crate::process::Place;
 
@@ -25,6 +28,7 @@ struct Machine {
     ip: String,
     nft: String,
     sysctl: String,
+    has_ipv6: bool,
 }
 
 pub(super) struct Construction<'a> {
@@ -54,6 +58,7 @@ impl<'a> Construction<'a> {
             ip: "link set lo up\n".into(),
             nft: String::new(),
             sysctl: String::new(),
+            has_ipv6: false,
         });
         self.machines.len() - 1
     }
@@ -82,6 +87,12 @@ impl<'a> Construction<'a> {
         self.ip(machine, &format!("link set {name} up"));
     }
 
+    /// Gives a machine's interface, which is up, an IPv6 address too. Nobody else has it, so that it may be used at once.
+    fn address_6(&mut self, machine: usize, name: &str, address: Ipv6Addr) {
+        self.machines[machine].has_ipv6 = true;
+        self.ip(machine, &format!("addr add {address}/64 dev {name} nodad"));
+    }
+
     pub(super) fn build(
         mut self,
         homes: [Home; 2],
@@ -96,6 +107,9 @@ impl<'a> Construction<'a> {
         self.interface(public, "eth0", PUBLIC_ONE, 24);
         self.ip(public, &format!("addr add {PUBLIC_TWO}/24 dev eth0"));
         self.ip(public, &format!("route add default via {PUBLIC_GATEWAY}"));
+        if homes.iter().any(Home::has_ipv6) {
+            self.internet_6(inet, public);
+        }
         let [a, b] =
             [0, 1].map(|side: u8| Plan::new(homes[usize::from(side)], side, shared.is_some()));
         let shared = shared.map(|carrier| self.shared_carrier(inet, &a, carrier));
@@ -176,10 +190,48 @@ impl<'a> Construction<'a> {
             self.ip(host, &format!("route add default via {gateway}"));
             host
         });
+        if plan.home.ipv6 {
+            assert!(!plan.has_carrier, "a carrier's NAT does not pass IPv6 on");
+            self.home_6(inet, port, plan, router, hosts);
+        }
         HomeIndexes {
             router,
             carrier,
             hosts,
+        }
+    }
+
+    /// IPv6 in the middle.
+    fn internet_6(&mut self, inet: usize, public: usize) {
+        self.address_6(inet, "public", PUBLIC_GATEWAY_6);
+        self.forwards_6(inet);
+        for address in [PUBLIC_ONE_6, PUBLIC_TWO_6] {
+            self.address_6(public, "eth0", address);
+        }
+        self.ip(public, &format!("route add default via {PUBLIC_GATEWAY_6}"));
+        self.machines[public].host.set_address_6(PUBLIC_ONE_6);
+    }
+
+    /// IPv6 of a home: every host has a public address, and the router lets only answers in.
+    fn home_6(&mut self, inet: usize, port: &str, plan: &Plan, router: usize, hosts: [usize; 2]) {
+        let [above, edge] = [1, 2].map(|host| plan.at_6(0, host));
+        self.address_6(inet, port, above);
+        self.address_6(router, "wan", edge);
+        self.ip(router, &format!("route add default via {above}"));
+        let gateway = plan.at_6(1, 1);
+        self.ip(
+            inet,
+            &format!("route add {}/64 via {edge}", plan.at_6(1, 0)),
+        );
+        self.address_6(router, "lan", gateway);
+        self.forwards_6(router);
+        self.machines[router].nft.push_str(FIREWALL_6);
+        self.machines[router].host.set_address_6(edge);
+        for (place, host) in hosts.into_iter().enumerate() {
+            let address = plan.at_6(1, u16::from(plan.lan_hosts[place]));
+            self.address_6(host, "eth0", address);
+            self.ip(host, &format!("route add default via {gateway}"));
+            self.machines[host].host.set_address_6(address);
         }
     }
 
@@ -244,6 +296,13 @@ impl<'a> Construction<'a> {
             .push_str("echo 1 > /proc/sys/net/ipv4/ip_forward\n");
     }
 
+    /// Makes a machine forward IPv6 packets too.
+    fn forwards_6(&mut self, machine: usize) {
+        self.machines[machine]
+            .sysctl
+            .push_str("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\n");
+    }
+
     /// Lets the kernel make it: namespaces and cables first, then all machines at once.
     fn realise(&self) {
         let mut batch = String::new();
@@ -283,13 +342,21 @@ struct HomeIndexes {
 
 impl Machine {
     fn script(&self) -> String {
-        // No IPv6 unless a test asks for it; no reverse path filter, since homes are asymmetric by nature here;
-        // a low TTL must be answered however many checks expire.
+        // No IPv6 unless a test asks for it, and then without the second of waiting whether an address is taken; no reverse
+        // path filter, since homes are asymmetric by nature here; a low TTL must be answered however many checks expire.
+        let ipv6 = if self.has_ipv6 {
+            "echo 0 > $dir/accept_dad\necho 0 > $dir/accept_ra"
+        } else {
+            "echo 1 > $dir/disable_ipv6"
+        };
         format!(
             "set -e\n\
              for dir in all default; do\n\
              echo 0 > /proc/sys/net/ipv4/conf/$dir/rp_filter\n\
-             [ ! -e /proc/sys/net/ipv6 ] || echo 1 > /proc/sys/net/ipv6/conf/$dir/disable_ipv6\n\
+             done\n\
+             for dir in /proc/sys/net/ipv6/conf/*; do\n\
+             [ -e $dir ] || continue\n\
+             {ipv6}\n\
              done\n\
              {}\
              ip -batch - <<'END'\n{}END\n\

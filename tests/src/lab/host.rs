@@ -1,7 +1,7 @@
 //! What can be done on one machine of the lab.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,6 +15,7 @@ pub struct Host {
     name: String,
     place: Place,
     address: Ipv4Addr,
+    address_6: Option<Ipv6Addr>,
     folder: PathBuf,
 }
 
@@ -24,6 +25,7 @@ impl Host {
             name: name.to_owned(),
             place,
             address,
+            address_6: None,
             folder: folder.to_owned(),
         }
     }
@@ -41,6 +43,15 @@ impl Host {
     /// The main address: of a host its own, of a router the one on its outside.
     pub const fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    pub(super) const fn set_address_6(&mut self, address: Ipv6Addr) {
+        self.address_6 = Some(address);
+    }
+
+    /// The main IPv6 address, where the machine has IPv6.
+    pub const fn address_6(&self) -> Option<Ipv6Addr> {
+        self.address_6
     }
 
     /// Where logs, captures and configurations go.

@@ -23,6 +23,10 @@ pub enum Nat {
     SymmetricAddressDependent,
     /// Address-and-port-dependent mapping with sequential outside ports, and filtering of the same kind.
     SymmetricSequential,
+    /// As [`Nat::SymmetricSequential`], every second port.
+    SymmetricSequentialByTwo,
+    /// Address-and-port-dependent mapping with random outside ports of one small block, as a carrier gives each customer.
+    SymmetricBlock,
     /// Address-and-port-dependent mapping with random outside ports, and filtering of the same kind.
     Symmetric,
     /// Port-restricted for TCP; UDP does not pass.
@@ -33,7 +37,7 @@ pub enum Nat {
 
 impl Nat {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::None,
         Self::Firewall,
         Self::FullCone,
@@ -43,6 +47,8 @@ impl Nat {
         Self::PortRestrictedRandom,
         Self::SymmetricAddressDependent,
         Self::SymmetricSequential,
+        Self::SymmetricSequentialByTwo,
+        Self::SymmetricBlock,
         Self::Symmetric,
         Self::UdpBlocked,
         Self::WebOnly,
@@ -71,6 +77,10 @@ impl Nat {
             Self::PortRestrictedRandom => NatKind::PortRestrictedRandom,
             Self::SymmetricAddressDependent => NatKind::SymmetricAddressDependent,
             Self::SymmetricSequential => NatKind::SymmetricSequential,
+            Self::SymmetricSequentialByTwo => {
+                return symmetric(PortAllocation::Sequential { stride: 2 });
+            }
+            Self::SymmetricBlock => return symmetric(PortAllocation::Random),
             Self::Symmetric => NatKind::Symmetric,
             Self::UdpBlocked => NatKind::UdpBlocked,
             Self::WebOnly => NatKind::TcpOnly,
@@ -90,9 +100,19 @@ impl Nat {
             Self::PortRestrictedRandom => "port-restricted-random",
             Self::SymmetricAddressDependent => "symmetric-address-dependent",
             Self::SymmetricSequential => "symmetric-sequential",
+            Self::SymmetricSequentialByTwo => "symmetric-sequential-2",
+            Self::SymmetricBlock => "symmetric-block",
             Self::Symmetric => "symmetric",
             Self::UdpBlocked => "udp-blocked",
             Self::WebOnly => "web-only",
         }
     }
+}
+
+const fn symmetric(ports: PortAllocation) -> Behavior {
+    Behavior::nat(
+        Mapping::AddressAndPortDependent,
+        Filtering::AddressAndPortDependent,
+        ports,
+    )
 }

@@ -1,15 +1,18 @@
 //! How a router is told what to do: the nftables rules of one machine with interfaces `lan` and `wan`.
 
-use std::{fmt::Write as _, net::Ipv4Addr};
+use std::{fmt::Write as _, net::Ipv4Addr, ops::RangeInclusive};
 
 use super::nat::Nat;
 
-/// How many sequential ports a [`Nat::SymmetricSequential`] walks through: as many as fit an unprivileged
-/// netlink buffer.
+/// How many ports a NAT that counts walks through: as many as fit an unprivileged netlink buffer.
 const SEQUENTIAL_PORTS: u16 = 2048;
 
-/// The first outside port of a [`Nat::SymmetricSequential`].
+/// The first outside port of a NAT that counts.
 pub const SEQUENTIAL_FIRST: u16 = 40_000;
+
+/// The outside ports of a [`Nat::SymmetricBlock`]: 512 of them, aligned, within the sizes that carriers give out
+/// (facts/nat-population.md, section 2).
+pub const BLOCK: RangeInclusive<u16> = 50_176..=50_687;
 
 /// How long a learnt mapping outlives its last packet. Longer than any test, and than the kernel's own 120 s for a UDP
 /// stream, so that the maps never forget before conntrack does.
@@ -134,6 +137,8 @@ impl Router {
             | Nat::PortRestrictedRandom
             | Nat::SymmetricAddressDependent
             | Nat::SymmetricSequential
+            | Nat::SymmetricSequentialByTwo
+            | Nat::SymmetricBlock
             | Nat::Symmetric => " ct state established,related accept\n iifname \"lan\" accept\n",
         };
         chain(
@@ -217,15 +222,9 @@ impl Router {
             Nat::SymmetricAddressDependent => {
                 Some("ip saddr . udp sport . ip daddr map @outside".to_owned())
             }
-            Nat::SymmetricSequential => {
-                let ports: Vec<String> = (0..SEQUENTIAL_PORTS)
-                    .map(|step| format!("{step} : {}", SEQUENTIAL_FIRST + step))
-                    .collect();
-                let ports = ports.join(", ");
-                Some(format!(
-                    "numgen inc mod {SEQUENTIAL_PORTS} map {{ {ports} }}"
-                ))
-            }
+            Nat::SymmetricSequential => Some(counted(1)),
+            Nat::SymmetricSequentialByTwo => Some(counted(2)),
+            Nat::SymmetricBlock => Some(format!("{}-{} fully-random", BLOCK.start(), BLOCK.end())),
             Nat::None
             | Nat::Firewall
             | Nat::FullCone
@@ -270,6 +269,22 @@ impl Router {
         );
     }
 }
+
+/// The next port, `stride` further each time.
+fn counted(stride: u16) -> String {
+    let ports: Vec<String> = (0..SEQUENTIAL_PORTS)
+        .map(|step| format!("{step} : {}", SEQUENTIAL_FIRST + stride * step))
+        .collect();
+    let ports = ports.join(", ");
+    format!("numgen inc mod {SEQUENTIAL_PORTS} map {{ {ports} }}")
+}
+
+/// What a router does to IPv6: no translation, and only answers come in. Neighbour discovery is the router's own, so it
+/// is no matter of forwarding; what it says of packets that did not get through is (RFC 4890, section 4.3.1).
+pub(super) const FIREWALL_6: &str = "table ip6 lab {\n\
+    chain forward {\n type filter hook forward priority 0; policy drop;\n \
+    ct state established,related accept\n iifname \"lan\" accept\n\
+    icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept\n}\n}\n";
 
 /// Writes a chain, unless nothing is in it.
 fn chain(rules: &mut String, name: &str, hook: &str, passes: &str) {

@@ -13,7 +13,7 @@
 use std::{
     fmt::Write as _,
     io::Write as _,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -29,19 +29,26 @@ use super::{construction::Construction, host::Host, nat::Nat, world};
 pub const PUBLIC_ONE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 /// The second public address, for the mapping and filtering tests of RFC 5780.
 pub const PUBLIC_TWO: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 11);
+/// The first public address of a lab with IPv6.
+pub const PUBLIC_ONE_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+/// The second public address of a lab with IPv6.
+pub const PUBLIC_TWO_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x11);
+pub(super) const PUBLIC_GATEWAY_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 pub(super) const PUBLIC_GATEWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 /// The last octet of `a` and `b` in a private home network; `a2` and `b2` follow.
 const PRIVATE_HOST: u8 = 10;
 
 /// One home: its router's NAT, its private network, and perhaps a carrier's NAT in front.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Home {
     pub(super) nat: Nat,
     pub(super) carrier: Option<Nat>,
     pub(super) subnet: Option<u8>,
     pub(super) udp_timeout: Option<Duration>,
     pub(super) wan_firewall: bool,
+    pub(super) ipv6: bool,
+    pub(super) gateway: bool,
 }
 
 /// A carrier's NAT that several homes share.
@@ -62,7 +69,24 @@ impl Home {
             subnet: None,
             udp_timeout: None,
             wan_firewall: true,
+            ipv6: false,
+            gateway: false,
         }
+    }
+
+    /// Gives the home IPv6 beside IPv4, with a router that lets only answers in (RFC 6092). Not together with a carrier.
+    #[must_use]
+    pub const fn with_ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
+    /// Says that the home's router opens ports when it is asked by UPnP, NAT-PMP or PCP. Whoever uses such a home starts
+    /// the daemon on the router.
+    #[must_use]
+    pub const fn with_gateway(mut self) -> Self {
+        self.gateway = true;
+        self
     }
 
     /// Gives the home a router that takes packets nobody asked for instead of dropping them, as a plain Linux machine with
@@ -110,6 +134,16 @@ impl Home {
         self.wan_firewall
     }
 
+    /// Whether it has IPv6 too.
+    pub const fn has_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
+    /// Whether its router opens ports when it is asked.
+    pub const fn has_gateway(&self) -> bool {
+        self.gateway
+    }
+
     /// What the internet sees of it, in the words of the oracle: the worse of router and carrier.
     pub fn behavior(&self) -> Behavior {
         let mut router = self.nat.behavior();
@@ -135,6 +169,8 @@ pub(super) struct Plan {
     /// Last octets of the router and the two hosts.
     pub(super) lan_router: u8,
     pub(super) lan_hosts: [u8; 2],
+    /// Third group of its IPv6 addresses.
+    prefix_6: u16,
 }
 
 pub(super) fn at([a, b, c]: [u8; 3], d: u8) -> Ipv4Addr {
@@ -167,6 +203,7 @@ impl Plan {
             } else {
                 [PRIVATE_HOST, PRIVATE_HOST + 1]
             },
+            prefix_6: 0xa + u16::from(side),
         }
     }
 
@@ -188,6 +225,11 @@ impl Plan {
             at(self.lan_prefix, self.lan_router & 0x80),
             self.lan_len
         )
+    }
+
+    /// The IPv6 prefix of the home: subnet 0 lies between the internet and its router, subnet 1 is the LAN.
+    pub(super) fn at_6(&self, subnet: u16, host: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, self.prefix_6, subnet, 0, 0, 0, host)
     }
 
     /// The route that the machine in front of the router needs when the router does not translate.

@@ -9,15 +9,18 @@ use super::scenario::{KINDS, Scenario};
 /// Names the seed to repeat a run with.
 pub const SEED: &str = "STUNFWD_MATRIX_SEED";
 
-/// The pairs of a seed, in rounds of eight: each round has every kind on both sides once, no pair comes twice, and eight
-/// rounds are the whole matrix.
-pub fn rounds(seed: u64) -> Vec<[Scenario; 8]> {
+/// How many kinds there are.
+const COUNT: usize = KINDS.len();
+
+/// The pairs of a seed, in rounds of as many as there are kinds: each round has every kind on both sides once, no pair comes
+/// twice, and all rounds are the whole matrix.
+pub fn rounds(seed: u64) -> Vec<[Scenario; COUNT]> {
     let columns = shuffled(seed, "columns");
     shuffled(seed, "rounds")
         .into_iter()
         .map(|shift| {
             std::array::from_fn(|row| {
-                let column = columns[(row + shift) % KINDS.len()];
+                let column = columns[(row + shift) % COUNT];
                 Scenario::pair(KINDS[row], KINDS[column])
             })
         })
@@ -29,9 +32,9 @@ pub fn pairs(seed: u64, count: usize) -> Vec<Scenario> {
     rounds(seed).concat().into_iter().take(count).collect()
 }
 
-/// The numbers below eight in an order that the seed decides.
-fn shuffled(seed: u64, what: &str) -> [usize; 8] {
-    let mut numbers: [usize; 8] = std::array::from_fn(|number| number);
+/// The numbers below [`COUNT`] in an order that the seed decides.
+fn shuffled(seed: u64, what: &str) -> [usize; COUNT] {
+    let mut numbers: [usize; COUNT] = std::array::from_fn(|number| number);
     numbers.sort_by_key(|number| Sha256::digest(format!("{seed} {what} {number}")).to_vec());
     numbers
 }
@@ -65,17 +68,20 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::matrix::scenario::home_text;
 
     #[test]
-    fn each_round_has_every_kind_on_both_sides_and_eight_rounds_are_the_matrix() {
+    fn each_round_has_every_kind_on_both_sides_and_all_rounds_are_the_matrix() {
         for seed in 0..50 {
             for round in rounds(seed) {
-                let clients: BTreeSet<_> = round.iter().map(|pair| pair.client.nat()).collect();
-                let servers: BTreeSet<_> = round.iter().map(|pair| pair.server.nat()).collect();
-                assert_eq!((clients.len(), servers.len()), (8, 8));
+                let ends = |end: fn(&Scenario) -> String| round.iter().map(end).collect();
+                let clients: BTreeSet<String> = ends(|pair| home_text(&pair.client));
+                let servers: BTreeSet<String> = ends(|pair| home_text(&pair.server));
+                assert_eq!((clients.len(), servers.len()), (COUNT, COUNT));
             }
-            let all: BTreeSet<String> = pairs(seed, 64).iter().map(Scenario::to_string).collect();
-            assert_eq!(all.len(), 64);
+            let all = pairs(seed, COUNT * COUNT);
+            let all: BTreeSet<String> = all.iter().map(Scenario::to_string).collect();
+            assert_eq!(all.len(), COUNT * COUNT);
         }
     }
 

@@ -1,32 +1,42 @@
 //! What lies in front of client and server, and what is possible there.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, bail};
-use natlab::{Possible, direct_is_possible, direct_is_possible_behind_one};
+use natlab::{Behavior, Possible, direct_is_possible, direct_is_possible_behind_one};
 
-use crate::lab::{Carrier, Home, Lab, Nat};
+use crate::{
+    bed::START,
+    lab::{Carrier, Home, Lab, Nat},
+};
 
 /// The kinds of the matrix; each is a row (in front of the client) and a column (in front of the server).
-pub const KINDS: [Nat; 8] = [
-    Nat::None,
-    Nat::Firewall,
-    Nat::FullCone,
-    Nat::AddressRestricted,
-    Nat::PortRestricted,
-    Nat::PortRestrictedRandom,
-    Nat::Symmetric,
-    Nat::UdpBlocked,
+pub const KINDS: [Home; 14] = [
+    Home::behind(Nat::None),
+    Home::behind(Nat::Firewall),
+    Home::behind(Nat::FullCone),
+    Home::behind(Nat::AddressRestricted),
+    Home::behind(Nat::PortRestricted),
+    Home::behind(Nat::PortRestrictedRandom),
+    Home::behind(Nat::SymmetricSequential),
+    Home::behind(Nat::SymmetricSequentialByTwo),
+    Home::behind(Nat::SymmetricBlock),
+    Home::behind(Nat::SymmetricAddressDependent),
+    Home::behind(Nat::Symmetric),
+    Home::behind(Nat::Symmetric).with_ipv6(),
+    Home::behind(Nat::Symmetric).with_gateway(),
+    Home::behind(Nat::UdpBlocked),
 ];
 
 /// A carrier's NAT in front of one of the homes.
-pub const ONE_CARRIER: [&str; 6] = [
+pub const ONE_CARRIER: [&str; 7] = [
     "port-restricted@full-cone-random,port-restricted",
     "port-restricted,port-restricted@full-cone-random",
     "port-restricted@symmetric,full-cone",
     "none,port-restricted@symmetric",
     "port-restricted@symmetric,port-restricted",
     "port-restricted,full-cone@symmetric",
+    "symmetric,full-cone@symmetric",
 ];
 
 /// A carrier's NAT in front of each home.
@@ -52,15 +62,69 @@ pub const NO_WAN_FIREWALL: [&str; 3] = [
     "port-restricted/open,port-restricted/open",
 ];
 
+/// After a home: it has IPv6 too, behind a stateful firewall.
+const IPV6: &str = "+ipv6";
+/// After a home: its router opens ports when it is asked.
+const GATEWAY: &str = "+gateway";
 /// After a home: its router has no WAN firewall.
 const OPEN: &str = "/open";
 /// After a shared carrier: its customers reach each other by their outside addresses.
 const HAIRPIN: &str = "+hairpin";
 
+/// The way to a direct path, the least that does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// Nothing but to send at the same time and to answer what arrives.
+    Plain,
+    /// IPv6, whose routers translate nothing.
+    Ipv6,
+    /// A port that a router has been asked to open.
+    PortMapped,
+    /// Guessing the next port of a NAT that counts, at one end.
+    Predicted,
+    /// The same at both ends.
+    PredictedTwice,
+    /// Many sockets at one end and many probes from the other.
+    Birthday,
+    /// There is none over UDP.
+    Relayed,
+}
+
+impl Way {
+    /// Its letter in tables.
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Plain => 'P',
+            Self::Ipv6 => '6',
+            Self::PortMapped => 'm',
+            Self::Predicted | Self::PredictedTwice => 'p',
+            Self::Birthday => 'B',
+            Self::Relayed => '-',
+        }
+    }
+
+    /// How long both ends may take to the direct path from the start of both programs; nothing where there is none.
+    ///
+    /// The values are those of issue 4 and DESIGN.md, section 5, for a round that succeeds; the chances of a birthday that fails
+    /// are counted by the runs of `--hard`. A port mapping is asked for in three protocols, of which UPnP has to be
+    /// discovered first, and verified before it counts.
+    pub const fn bound(self) -> Option<Duration> {
+        match self {
+            Self::Plain | Self::Ipv6 => Some(START),
+            Self::Predicted => Some(Duration::from_secs(5)),
+            Self::PortMapped | Self::PredictedTwice | Self::Birthday => {
+                Some(Duration::from_secs(10))
+            }
+            Self::Relayed => None,
+        }
+    }
+}
+
 /// What lies in front of both ends.
 ///
 /// As text `CLIENT,SERVER` or `CLIENT,SERVER,CARRIER`, the last for one carrier that both share: a home is
-/// `NAT`, `NAT@CARRIER` or `NAT/open` (a router without a WAN firewall), a shared carrier `NAT` or `NAT+hairpin`.
+/// `NAT`, `NAT@CARRIER`, `NAT/open` (a router without a WAN firewall), `NAT+ipv6` (IPv6 beside it, behind a firewall) or
+/// `NAT+gateway` (a router that opens ports when it is asked), a shared carrier `NAT` or `NAT+hairpin`.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
     /// The client's home.
@@ -73,10 +137,10 @@ pub struct Scenario {
 
 impl Scenario {
     /// One NAT in front of each end.
-    pub const fn pair(client: Nat, server: Nat) -> Self {
+    pub const fn pair(client: Home, server: Home) -> Self {
         Self {
-            client: Home::behind(client),
-            server: Home::behind(server),
+            client,
+            server,
             carrier: None,
         }
     }
@@ -106,24 +170,52 @@ impl Scenario {
         .collect()
     }
 
-    /// What a direct path takes here, as the oracle sees it.
+    /// What a direct path takes over IPv4 and without opened ports, as the oracle sees it.
     pub fn possible(&self) -> Possible {
-        let (client, server) = (self.client.behavior(), self.server.behavior());
+        self.possible_between(&self.client.behavior(), &self.server.behavior())
+    }
+
+    fn possible_between(&self, client: &Behavior, server: &Behavior) -> Possible {
         match self.carrier {
-            None => direct_is_possible(&client, &server),
+            None => direct_is_possible(client, server),
             Some(carrier) => {
                 let mut carried = carrier.nat.behavior();
                 carried.hairpin = carrier.hairpin;
-                direct_is_possible_behind_one(&client, &server, &carried)
+                direct_is_possible_behind_one(client, server, &carried)
             }
         }
     }
 
-    /// The kind of path that both ends must have in the end: plain punching is what this version can do.
+    /// The way to a direct path here.
+    pub fn way(&self) -> Way {
+        let possible = self.possible();
+        if possible == Possible::Plain {
+            return Way::Plain;
+        }
+        if self.client.has_ipv6() && self.server.has_ipv6() {
+            return Way::Ipv6;
+        }
+        let [client, server] = [self.client, self.server].map(with_port_open);
+        if self.possible_between(&client, &server) == Possible::Plain {
+            return Way::PortMapped;
+        }
+        let moves = |home: &Home| !home.behavior().mapping.stays_put();
+        match possible {
+            Possible::Plain => Way::Plain,
+            Possible::OnlyPredicted if moves(&self.client) && moves(&self.server) => {
+                Way::PredictedTwice
+            }
+            Possible::OnlyPredicted => Way::Predicted,
+            Possible::OnlyBirthday => Way::Birthday,
+            Possible::No => Way::Relayed,
+        }
+    }
+
+    /// The kind of path that both ends must have in the end.
     pub fn expected_kind(&self) -> &'static str {
-        match self.possible() {
-            Possible::Plain => "direct",
-            Possible::OnlyPredicted | Possible::OnlyBirthday | Possible::No => "relay",
+        match self.way().bound() {
+            Some(_) => "direct",
+            None => "relay",
         }
     }
 
@@ -151,6 +243,15 @@ impl fmt::Display for Scenario {
     }
 }
 
+/// A home whose router has opened a port, where it does that: anybody reaches it there.
+fn with_port_open(home: Home) -> Behavior {
+    if home.has_gateway() {
+        Nat::FullCone.behavior()
+    } else {
+        home.behavior()
+    }
+}
+
 /// A home as text.
 pub fn home_text(home: &Home) -> String {
     let mut text = home.nat().name().to_owned();
@@ -158,8 +259,14 @@ pub fn home_text(home: &Home) -> String {
         text.push('@');
         text.push_str(carrier.name());
     }
-    if !home.has_wan_firewall() {
-        text.push_str(OPEN);
+    for (has, mark) in [
+        (home.has_ipv6(), IPV6),
+        (home.has_gateway(), GATEWAY),
+        (!home.has_wan_firewall(), OPEN),
+    ] {
+        if has {
+            text.push_str(mark);
+        }
     }
     text
 }
@@ -189,10 +296,14 @@ impl FromStr for Scenario {
 }
 
 fn parse_home(text: &str) -> anyhow::Result<Home> {
-    let (rest, open) = match text.strip_suffix(OPEN) {
+    // In the order in which they are written, seen from the end.
+    let take = |text, mark| match str::strip_suffix(text, mark) {
         Some(rest) => (rest, true),
         None => (text, false),
     };
+    let (rest, open) = take(text, OPEN);
+    let (rest, gateway) = take(rest, GATEWAY);
+    let (rest, ipv6) = take(rest, IPV6);
     let (nat, carrier) = match rest.split_once('@') {
         Some((nat, carrier)) => (nat, Some(carrier)),
         None => (rest, None),
@@ -200,6 +311,15 @@ fn parse_home(text: &str) -> anyhow::Result<Home> {
     let mut home = Home::behind(parse_nat(nat)?);
     if let Some(carrier) = carrier {
         home = home.with_carrier(parse_nat(carrier)?);
+    }
+    if carrier.is_some() && (ipv6 || gateway) {
+        bail!("`{text}`: behind a carrier's NAT there is neither IPv6 nor a port to open");
+    }
+    if ipv6 {
+        home = home.with_ipv6();
+    }
+    if gateway {
+        home = home.with_gateway();
     }
     Ok(if open {
         home.without_wan_firewall()
@@ -238,7 +358,7 @@ mod tests {
             let text = scenario.to_string();
             let again: Scenario = text.parse().unwrap();
             assert_eq!(again.to_string(), text);
-            assert_eq!(again.possible(), scenario.possible(), "{text}");
+            assert_eq!(again.way(), scenario.way(), "{text}");
         }
     }
 
@@ -246,7 +366,12 @@ mod tests {
     fn a_text_that_is_none_says_what_would_be() {
         let error = "port-restricted,cone".parse::<Scenario>().unwrap_err();
         assert!(error.to_string().contains("full-cone, "), "{error}");
-        for text in ["none", "none,none,none,none", "none@none,none,symmetric"] {
+        for text in [
+            "none",
+            "none,none,none,none",
+            "none@none,none,symmetric",
+            "symmetric@symmetric+ipv6,none",
+        ] {
             assert!(text.parse::<Scenario>().is_err(), "{text}");
         }
     }
@@ -258,6 +383,28 @@ mod tests {
                 let has = |text: &str| text.parse::<Scenario>().unwrap().expected_kind() == kind;
                 assert!(group.iter().any(|text| has(text)), "{kind}: {group:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_way_is_the_least_that_does() {
+        for (text, way) in [
+            ("port-restricted,port-restricted", Way::Plain),
+            ("port-restricted+gateway,port-restricted", Way::Plain),
+            ("symmetric+ipv6,symmetric+ipv6", Way::Ipv6),
+            ("symmetric+ipv6,symmetric", Way::Relayed),
+            ("symmetric+ipv6,symmetric+gateway", Way::PortMapped),
+            ("symmetric,symmetric+gateway", Way::PortMapped),
+            ("udp-blocked,symmetric+gateway", Way::Relayed),
+            ("symmetric-sequential-2,port-restricted", Way::Predicted),
+            (
+                "symmetric-sequential,symmetric-sequential",
+                Way::PredictedTwice,
+            ),
+            ("symmetric-address-dependent,firewall", Way::Birthday),
+            ("symmetric,symmetric-sequential", Way::Relayed),
+        ] {
+            assert_eq!(text.parse::<Scenario>().unwrap().way(), way, "{text}");
         }
     }
 }

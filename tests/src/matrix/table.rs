@@ -2,24 +2,23 @@
 
 use std::{fmt::Write as _, fs, time::Duration};
 
-use natlab::Possible;
-
 use super::{
-    Row, Scenario,
+    Row, Scenario, Way,
     draw::said_by,
     scenario::{KINDS, home_text},
-    trial::EndFacts,
+    summary::{Summary, median, sorted},
+    trial::{EndFacts, RELAY_START},
 };
 use crate::bed::START;
 
 /// Where and when a run was made: what a reader must know before a number means anything.
 #[derive(Debug)]
 pub struct Circumstances {
-    command: String,
-    date: String,
-    commit: String,
-    machine: String,
-    load_before: String,
+    pub(super) command: String,
+    pub(super) date: String,
+    pub(super) commit: String,
+    pub(super) machine: String,
+    pub(super) load_before: String,
 }
 
 impl Circumstances {
@@ -44,7 +43,7 @@ impl Circumstances {
 }
 
 /// The load averages over 1, 5 and 15 minutes.
-fn load() -> String {
+pub(super) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace()
         .take(3)
@@ -71,58 +70,73 @@ fn write_head(text: &mut String, seen: &Circumstances, rows: &[Row]) -> std::fmt
         load_before,
     } = seen;
     let failed = rows.iter().filter(|row| !row.faults.is_empty()).count();
+    let scenarios = Summary::of(rows).len();
+    let secs = |way: Way| way.bound().map_or(0, |bound| bound.as_secs());
     writeln!(
         text,
         "# NAT matrix\n\n\
          Written by `{command}`; do not edit.\n\n\
-         {} scenarios, {failed} with faults. {date}, commit {commit}, {machine}, debug build, load average {load_before} before and \
-         {} after.\n\n\
-         Each scenario is a laboratory of its own made of network namespaces and nftables (`tests/src/lab`), with \
+         {scenarios} scenarios, {} trials, {failed} with faults. {date}, commit {commit}, {machine}, debug build, load average \
+         {load_before} before and {} after.\n\n\
+         Each trial is a laboratory of its own made of network namespaces and nftables (`tests/src/lab`), with \
          stunfwd-signaling on a public machine and stunfwd-client and stunfwd-server behind the NATs named, forwarding a TCP and \
          a UDP port. Rows are the client's NAT, columns the server's. Links have no delay. What is possible is said by the \
          oracle of `natlab`, which a test compares with what was measured by hand:\n\n\
          - `P`: a direct path by plain punching. Both ends must have it within {} s.\n\
-         - `p`, `B`: only by guessing ports (prediction, birthday), which this version does not do; `-`: never over UDP. The \
-         path must be the relay.\n\n\
-         In every scenario the first byte over TCP and the first echo over UDP must come within {} s, a transfer of 4 MB each way \
-         and 500 datagrams of 12 to 8,000 bytes must arrive whole, both ends must report the same kind of path, and both must \
-         name the type, mapping, filtering and public address of their NAT rightly.\n",
+         - `6`: only over IPv6, both routers being firewalls there; within {} s. `m`: only where a router opens a port, asked by \
+         PCP, NAT-PMP or UPnP; within {} s.\n\
+         - `p`: only by guessing the ports of a NAT that counts; within {} s, or {} s where both count.\n\
+         - `B`: only by a birthday attack on random ports; within {} s.\n\
+         - `-`: never over UDP. The path must be the relay.\n\n\
+         In every trial the first byte over TCP and the first echo over UDP must come within {} s ({} s where the relay \
+         carries them until ports are guessed), a transfer of 4 MB each way and 500 datagrams of 12 to 8,000 bytes must \
+         arrive whole, both ends must report the same kind of path, and both must name the type, mapping, filtering and \
+         public address of their NAT rightly.\n",
         rows.len(),
         load(),
+        secs(Way::Plain),
+        secs(Way::Ipv6),
+        secs(Way::PortMapped),
+        secs(Way::Predicted),
+        secs(Way::PredictedTwice),
+        secs(Way::Birthday),
         START.as_secs(),
-        START.as_secs(),
+        RELAY_START.as_secs(),
     )
 }
 
 /// One NAT in front of each end.
 fn write_grid(text: &mut String, rows: &[Row]) -> std::fmt::Result {
-    let find = |name: String| rows.iter().find(|row| row.scenario.to_string() == name);
-    let is_pair = |row: &Row| {
-        let is_single = |nat| KINDS.contains(&nat);
+    let summaries = Summary::of(rows);
+    let find = |name: String| {
+        let mut summaries = summaries.iter();
+        summaries.find(|it| it.scenario.to_string() == name)
+    };
+    let is_pair = |scenario: Scenario| {
         let Scenario {
             client,
             server,
             carrier,
-        } = row.scenario;
-        let alone = client.carrier().is_none() && server.carrier().is_none() && carrier.is_none();
-        alone && is_single(client.nat()) && is_single(server.nat())
+        } = scenario;
+        carrier.is_none() && KINDS.contains(&client) && KINDS.contains(&server)
     };
-    if !rows.iter().any(is_pair) {
+    if !summaries.iter().any(|it| is_pair(it.scenario)) {
         return Ok(());
     }
     writeln!(
         text,
         "## Every kind with every kind\n\n\
-         The oracle's letter, the kind of path in the end, and for direct paths the milliseconds from the start of both \
-         programs until both ends had chosen it.\n"
+         The oracle's letter, how many of the rounds ended on a direct path, the median of the milliseconds from the start of \
+         both programs until both ends had chosen it, and how the path was found (`via` of the client; a block counts as \
+         predicted).\n"
     )?;
     write!(text, "| client \\ server |")?;
     for server in KINDS {
-        write!(text, " {} |", server.name())?;
+        write!(text, " {} |", home_text(&server))?;
     }
     write!(text, "\n|---|{}", "---|".repeat(KINDS.len()))?;
     for client in KINDS {
-        write!(text, "\n| {} |", client.name())?;
+        write!(text, "\n| {} |", home_text(&client))?;
         for server in KINDS {
             let cell = find(Scenario::pair(client, server).to_string()).map(cell);
             write!(text, " {} |", cell.unwrap_or_default())?;
@@ -131,14 +145,14 @@ fn write_grid(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     writeln!(text, "\n")
 }
 
-fn cell(row: &Row) -> String {
-    let letter = row.scenario.possible().letter();
-    let kind = row.ends[0].kind.as_deref().unwrap_or("none");
-    let mut cell = format!("{letter} {kind}");
-    if let Some(direct) = row.direct {
-        cell = format!("{cell} {}", direct.as_millis());
+fn cell(summary: &Summary<'_>) -> String {
+    let letter = summary.scenario.way().letter();
+    let mut cell = format!("{letter} {}/{}", summary.direct(), summary.rounds.len());
+    if let Some(direct) = summary.median(|row| row.direct) {
+        let via = summary.words(|row| word(row.ends[0].via.as_ref()));
+        cell = format!("{cell} {} {via}", direct.as_millis());
     }
-    if !row.faults.is_empty() {
+    if summary.is_at_fault() {
         cell.push_str(" **fault**");
     }
     cell
@@ -148,12 +162,13 @@ fn write_rows(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     writeln!(
         text,
         "## Every scenario\n\n\
-         A home is `NAT`, `NAT@CARRIER` (a carrier's NAT in front of it) or `NAT/open` (a router without a WAN firewall, which \
-         confirms the peer's first packet when it comes too early). `in CARRIER`: both homes behind one carrier, which turns its \
-         customers' packets round (`+hairpin`) or does not.\n\n\
+         A home is `NAT`, `NAT@CARRIER` (a carrier's NAT in front of it), `NAT+ipv6` (IPv6 beside it, behind a firewall that lets \
+         only answers in), `NAT+gateway` (a router that opens ports when it is asked) or `NAT/open` (a router without a WAN \
+         firewall, which confirms the peer's first packet when it comes too early). `in CARRIER`: both homes behind one carrier, \
+         which turns its customers' packets round (`+hairpin`) or does not. Times are medians of the rounds.\n\n\
          - TCP, UDP: milliseconds from the start of both programs until the first byte and the first datagram were back at the \
          client's application (which asks every 20 ms).\n\
-         - direct: until both ends had chosen the direct path.\n\
+         - direct: until both ends had chosen the direct path; of how many rounds.\n\
          - path: kind in the end, the transport to the relay, and which kind of candidate the client's path uses.\n\
          - 4 MB: milliseconds for 4 MB each way at the same time.\n\
          - NAT: the type that each end shows, and the milliseconds after which it was seen to be right with mapping, filtering and \
@@ -161,58 +176,74 @@ fn write_rows(text: &mut String, rows: &[Row]) -> std::fmt::Result {
          | client | server | in | oracle | path | TCP | UDP | direct | 4 MB | client's NAT | server's NAT |\n\
          |---|---|---|---|---|---|---|---|---|---|---|"
     )?;
-    for row in rows {
+    for summary in Summary::of(rows) {
         let Scenario {
             client,
             server,
             carrier,
-        } = row.scenario;
+        } = summary.scenario;
         let carrier = carrier.map(|carrier| {
             let hairpin = if carrier.hairpin { "+hairpin" } else { "" };
             format!("{}{hairpin}", carrier.nat.name())
         });
+        let median = |what: fn(&Row) -> Option<Duration>| millis(summary.median(what));
+        let nat = |index: usize| {
+            let name = summary.words(|row| word(row.ends[index].nat.as_ref()));
+            let at = summary.median(|row| row.ends[index].nat_at);
+            at.map_or_else(
+                || format!("{name} (wrong)"),
+                |at| format!("{name} {}", at.as_millis()),
+            )
+        };
         writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} {}/{} | {} | {} | {} |",
             home_text(&client),
             home_text(&server),
             carrier.unwrap_or_default(),
-            row.scenario.possible().letter(),
-            path(&row.ends[0]),
-            millis(row.tcp),
-            millis(row.udp),
-            millis(row.direct),
-            millis(row.transfer),
-            nat(&row.ends[0]),
-            nat(&row.ends[1]),
+            summary.scenario.way().letter(),
+            summary.words(|row| path(&row.ends[0])),
+            median(|row| row.tcp),
+            median(|row| row.udp),
+            median(|row| row.direct),
+            summary.direct(),
+            summary.rounds.len(),
+            median(|row| row.transfer),
+            nat(0),
+            nat(1),
         )?;
     }
-    let plain = rows
-        .iter()
-        .filter(|row| row.scenario.possible() == Possible::Plain);
     writeln!(text)?;
+    let direct = |ways: &'static [Way]| {
+        let such = rows.iter().filter(|row| ways.contains(&row.scenario.way()));
+        sorted(such.map(|row| row.direct))
+    };
     for (what, times) in [
-        ("first byte over TCP", times(rows.iter().map(|row| row.tcp))),
-        ("first echo over UDP", times(rows.iter().map(|row| row.udp))),
-        ("direct", times(plain.map(|row| row.direct))),
+        (
+            "first byte over TCP",
+            sorted(rows.iter().map(|row| row.tcp)),
+        ),
+        (
+            "first echo over UDP",
+            sorted(rows.iter().map(|row| row.udp)),
+        ),
+        ("direct, P", direct(&[Way::Plain])),
+        ("direct, 6", direct(&[Way::Ipv6])),
+        ("direct, m", direct(&[Way::PortMapped])),
+        ("direct, p", direct(&[Way::Predicted, Way::PredictedTwice])),
+        ("direct, B", direct(&[Way::Birthday])),
     ] {
-        if let (Some(middle), Some(worst)) = (times.get(times.len() / 2), times.last()) {
+        let (worst, count) = (times.last().copied(), times.len());
+        if let (Some(middle), Some(worst)) = (median(times), worst) {
             writeln!(
                 text,
-                "{what}: median {} ms, worst {} ms of {}.  ",
+                "{what}: median {} ms, worst {} ms of {count}.  ",
                 middle.as_millis(),
                 worst.as_millis(),
-                times.len()
             )?;
         }
     }
     writeln!(text)
-}
-
-fn times(times: impl Iterator<Item = Option<Duration>>) -> Vec<Duration> {
-    let mut times: Vec<Duration> = times.flatten().collect();
-    times.sort();
-    times
 }
 
 fn write_faults(text: &mut String, rows: &[Row]) -> std::fmt::Result {
@@ -233,7 +264,7 @@ pub fn line(row: &Row) -> String {
     let mut line = format!(
         "{}  {} {}  TCP {}  UDP {}  direct {}  | {} | {}",
         row.scenario,
-        row.scenario.possible().letter(),
+        row.scenario.way().letter(),
         path(client),
         millis(row.tcp),
         millis(row.udp),
@@ -250,7 +281,7 @@ pub fn line(row: &Row) -> String {
     line
 }
 
-fn millis(time: Option<Duration>) -> String {
+pub(super) fn millis(time: Option<Duration>) -> String {
     time.map(|time| time.as_millis().to_string())
         .unwrap_or_default()
 }
@@ -261,6 +292,10 @@ fn path(end: &EndFacts) -> String {
     };
     let [transport, via] = [&end.transport, &end.via].map(|word| word.as_deref().unwrap_or("?"));
     format!("{kind} {transport} {via}")
+}
+
+fn word(word: Option<&String>) -> String {
+    word.map_or_else(|| "none".to_owned(), Clone::clone)
 }
 
 fn nat(end: &EndFacts) -> String {

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Scenario, truth::Truth};
+use super::{Scenario, Way, truth::Truth};
 use crate::{
     bed::{ECHO, Pair, START, UDP},
     lab::{Home, Host, Lab},
@@ -23,6 +23,9 @@ const TRANSFER_BYTES: u64 = 4_000_000;
 
 /// How long is waited for what is late already: a late fact says more than a missing one.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the first bytes may take over the relay while ports are still being guessed (issue 4).
+pub const RELAY_START: Duration = Duration::from_secs(1);
 
 /// How long classification may take. It is done when the filtering tests have been silent for as long as a lost answer
 /// would need to be asked for again.
@@ -98,10 +101,12 @@ impl Row {
             .ok()
     }
 
-    fn within_start(&mut self, what: &str, at: Option<Duration>) {
+    fn within(&mut self, bound: Duration, what: &str, at: Option<Duration>) {
         match at {
-            None => self.faults.push(format!("{what}: not in {PATIENCE:?}")),
-            Some(at) if at > START => self.faults.push(format!("{what}: after {at:?}")),
+            None => self.faults.push(format!("{what}: not in time")),
+            Some(at) if at > bound => self
+                .faults
+                .push(format!("{what}: after {at:?}, above {bound:?}")),
             Some(_) => {}
         }
     }
@@ -172,16 +177,22 @@ fn first_bytes(row: &mut Row, pair: &Pair<'_>) {
     let [tcp, udp] = tools.each_ref().map(tool::reports);
     row.tcp = arrived[0].filter(|_| !tcp.is_empty());
     row.udp = arrived[1].filter(|_| udp.first().is_some_and(|said| said["answer"] == "x"));
-    row.within_start("first byte over TCP", row.tcp);
-    row.within_start("first echo over UDP", row.udp);
+    let bound = match row.scenario.way() {
+        Way::Plain | Way::Ipv6 | Way::Relayed => START,
+        Way::PortMapped | Way::Predicted | Way::PredictedTwice | Way::Birthday => RELAY_START,
+    };
+    row.within(bound, "first byte over TCP", row.tcp);
+    row.within(bound, "first echo over UDP", row.udp);
 }
 
 /// Waits until both ends have the path that the oracle says, and notes since when.
 fn paths(row: &mut Row, pair: &Pair<'_>) {
     let expected = row.scenario.expected_kind();
+    let bound = row.scenario.way().bound();
+    let late = bound.map_or(PATIENCE, |bound| PATIENCE.max(2 * bound));
     let mut since = [None; 2];
     for (peer, since) in [&pair.client, &pair.server].into_iter().zip(&mut since) {
-        let patience = PATIENCE.saturating_sub(pair.age());
+        let patience = late.saturating_sub(pair.age());
         let status = wait::answer_within(patience, || {
             peer.status()
                 .filter(|status| path_kind(status) == Some(expected))
@@ -192,16 +203,16 @@ fn paths(row: &mut Row, pair: &Pair<'_>) {
     let both = client
         .zip(server)
         .map(|(client, server)| client.max(server));
-    if expected == "direct" {
+    if let Some(bound) = bound {
         row.direct = both;
-        row.within_start("direct at both ends", both);
+        row.within(bound, "direct at both ends", both);
     } else if both.is_none() {
         row.faults.push(format!("no {expected} path at both ends"));
     }
 }
 
 /// When the path of a status was chosen.
-fn path_age(status: &Value, now: Duration) -> Option<Duration> {
+pub(super) fn path_age(status: &Value, now: Duration) -> Option<Duration> {
     let peer = status["peers"].as_array()?.first()?;
     let since = Duration::from_millis(peer["path"]["sinceMs"].as_u64()?);
     Some(now.saturating_sub(since))
@@ -266,7 +277,7 @@ fn truths(scenario: &Scenario, lab: &Lab) -> [Truth; 2] {
         }
         let is_public = matches!(behavior.mapping, natlab::Mapping::Untranslated);
         let outside = if is_public { host } else { edge };
-        Truth::of(&behavior, outside.address())
+        Truth::of(&behavior, outside.address()).with_ipv6(host.address_6())
     };
     let carrier = |own| lab.shared_carrier().or(own);
     let edges = [
@@ -280,7 +291,7 @@ fn truths(scenario: &Scenario, lab: &Lab) -> [Truth; 2] {
 }
 
 /// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
+pub(super) fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("panicked").to_owned()

@@ -1,8 +1,8 @@
 //! What a program ought to say of its NAT, from what the lab made it of.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use natlab::{Behavior, Filtering, Mapping};
+use natlab::{Behavior, Filtering, Mapping, PortAllocation};
 use serde_json::Value;
 
 /// The NAT in front of a machine, in the words of `status --json`.
@@ -14,8 +14,12 @@ pub struct Truth {
     pub mapping: &'static str,
     /// `filtering`
     pub filtering: &'static str,
-    /// The address of every entry of `public`; none when no STUN server can be reached.
+    /// `ports`
+    pub ports: &'static str,
+    /// The address of every IPv4 entry of `public`; none when no STUN server can be reached.
     pub public: Option<Ipv4Addr>,
+    /// The address of every IPv6 entry of `public`, which need not have one.
+    pub public_6: Option<Ipv6Addr>,
 }
 
 impl Truth {
@@ -26,7 +30,9 @@ impl Truth {
                 kind: "UDP Blocked",
                 mapping: "unknown",
                 filtering: "unknown",
+                ports: "unknown",
                 public: None,
+                public_6: None,
             };
         }
         let kind = match (behavior.mapping, behavior.filtering) {
@@ -50,7 +56,22 @@ impl Truth {
                 Filtering::AddressDependent => "address-dependent",
                 Filtering::AddressAndPortDependent => "address-and-port-dependent",
             },
+            ports: match behavior.ports {
+                PortAllocation::Preserving => "preserving",
+                PortAllocation::Sequential { .. } => "sequential",
+                PortAllocation::Random => "random",
+            },
             public: Some(public),
+            public_6: None,
+        }
+    }
+
+    /// The same on a machine that has this IPv6 address too.
+    #[must_use]
+    pub const fn with_ipv6(self, address: Option<Ipv6Addr>) -> Self {
+        Self {
+            public_6: address,
+            ..self
         }
     }
 
@@ -70,19 +91,29 @@ impl Truth {
             .as_array()
             .map(|addresses| addresses.iter().map(parsed).collect())
             .unwrap_or_default();
-        let is_right = match self.public {
-            None => public.is_empty(),
-            Some(ip) => {
-                let seen_there = |address: &Option<SocketAddr>| {
-                    address.is_some_and(|address| address.ip() == ip)
-                };
-                !public.is_empty() && public.iter().all(seen_there)
-            }
+        let (four, six): (Vec<_>, Vec<_>) = public
+            .into_iter()
+            .partition(|address| !matches!(address, Some(SocketAddr::V6(_))));
+        let are_all = |addresses: &[Option<SocketAddr>], ip: Option<IpAddr>| {
+            let mut ips = addresses.iter().map(|it| it.map(|it| it.ip()));
+            ips.all(|seen| seen.is_some() && seen == ip)
         };
+        let is_right = four.is_empty() == self.public.is_none()
+            && are_all(&four, self.public.map(IpAddr::from))
+            && are_all(&six, self.public_6.map(IpAddr::from));
         if !is_right {
             let truth = self.public.map(|ip| ip.to_string());
             let truth = truth.as_deref().unwrap_or("nowhere");
             wrong.push(format!("it is seen at {truth}, not {}", nat["public"]));
+        }
+        wrong
+    }
+
+    /// The same, and of how ports are chosen too.
+    pub fn contradictions_and_of_ports(&self, nat: &Value) -> Vec<String> {
+        let mut wrong = self.contradictions(nat);
+        if nat["ports"] != self.ports {
+            wrong.push(format!("ports is {}, not {}", self.ports, nat["ports"]));
         }
         wrong
     }
@@ -127,7 +158,20 @@ mod tests {
             "filtering": "address-and-port-dependent", "public": ["198.51.100.2:4000"] });
         assert_eq!(truth.contradictions(&right), [""; 0]);
         let wrong = json!({ "type": "Unknown", "mapping": "endpoint-independent",
-            "filtering": "unknown", "public": ["198.51.100.2:4000", "192.0.2.2:1"] });
+            "filtering": "unknown", "public": ["198.51.100.2:4000", "192.0.2.2:1"], "ports": "random" });
         assert_eq!(truth.contradictions(&wrong).len(), 3);
+        assert_eq!(truth.contradictions_and_of_ports(&wrong).len(), 4);
+    }
+
+    #[test]
+    fn an_ipv6_address_may_be_seen_where_there_is_one() {
+        let nat = json!({ "type": "Symmetric NAT", "mapping": "address-and-port-dependent",
+            "filtering": "address-and-port-dependent", "public": ["198.51.100.2:4000", "[2001:db8::5]:1"] });
+        let truth = Truth::of(&Nat::Symmetric.behavior(), HERE);
+        assert_eq!(truth.contradictions(&nat).len(), 1);
+        let own = truth.with_ipv6("2001:db8::5".parse().ok());
+        assert_eq!(own.contradictions(&nat), [""; 0]);
+        let other = truth.with_ipv6("2001:db8::6".parse().ok());
+        assert_eq!(other.contradictions(&nat).len(), 1);
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     io::{ErrorKind, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -71,9 +71,14 @@ struct Prober {
 }
 
 impl Prober {
-    fn new() -> anyhow::Result<Self> {
+    /// A socket of the server's address family.
+    fn toward(server: SocketAddr) -> anyhow::Result<Self> {
+        let unspecified: IpAddr = match server {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
         Ok(Self {
-            socket: UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
+            socket: UdpSocket::bind((unspecified, 0))?,
             questions: 0,
         })
     }
@@ -119,7 +124,7 @@ fn receive(socket: &UdpSocket, deadline: Instant) -> anyhow::Result<Option<(Stri
 /// Reports mapping, filtering and addresses of the NAT in front of this machine.
 pub(crate) fn probe(arguments: &Arguments) -> anyhow::Result<()> {
     let servers = observer(arguments)?;
-    let mut prober = Prober::new()?;
+    let mut prober = Prober::toward(servers[0])?;
     let local = prober.socket.local_addr()?;
     let Some(first) = prober.ask(servers[0], 's')? else {
         println!("{}", json!({ "answered": false }));
@@ -162,8 +167,9 @@ const PUNCH_INTERVAL: Duration = Duration::from_millis(50);
 /// Prints its address as an observer sees it, reads the peer's from standard input, sends there (and to wherever the
 /// peer is heard from) for two seconds, and reports whether packets flowed both ways.
 pub(crate) fn punch(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut prober = Prober::new()?;
-    let reflexive = prober.ask(arguments.position(1)?.parse()?, 's')?;
+    let server = arguments.position(1)?.parse()?;
+    let mut prober = Prober::toward(server)?;
+    let reflexive = prober.ask(server, 's')?;
     println!(
         "{}",
         json!({ "reflexive": reflexive.map(|address| address.to_string()) })

@@ -1,12 +1,12 @@
 //! A machine with a node, and what the driver of the product would do with it.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use session::{
     Description, DropCause, Event, Hex, InstanceId, Interface, Node, NodeConfig, PathId, PathView,
-    PeerId, Policy, RelayStreamId, Route, Side,
+    PeerId, Policy, RelayStreamId, Route, Side, Strategy,
 };
 
 use crate::ping::Ping;
@@ -14,6 +14,9 @@ use crate::world::SiteId;
 
 /// The port that every host binds.
 const PORT: u16 = 5000;
+
+/// Few systems give a process fewer files by default than 1,024.
+const EXTRA_SOCKETS_MAX: usize = 900;
 
 /// From a write of the one side to the watch of the other.
 const SIGNALING_DELAY: Duration = Duration::from_millis(40);
@@ -35,7 +38,16 @@ pub enum Happening {
     RelayUnavailable,
     /// The NAT was classified.
     Classified,
+    /// A server came in by a port mapping.
+    PortMappingVerified,
+    /// A port mapping is not what the gateway says.
+    PortMappingRefuted,
+    /// A direct path was opened.
+    Opened(Strategy),
 }
+
+/// The interface of every host.
+const INTERFACE: &str = "eth0";
 
 /// How a host starts.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +89,16 @@ pub struct Host {
     pub is_chatty: bool,
     /// From a write of the other side to this host's watch; 40 ms at first.
     pub signaling_delay: Duration,
-    pub(crate) ip: Ipv4Addr,
+    /// More extra sockets than this its system does not give.
+    pub extra_sockets_max: usize,
+    /// How many extra sockets it had at most.
+    pub extra_sockets_peak: usize,
+    /// What it still tries to repair a port mapping.
+    pub(crate) port_mapping_tries: u16,
+    ip: Ipv4Addr,
+    ip6: Option<Ipv6Addr>,
+    /// The local addresses of its sockets, as bound.
+    sockets: BTreeSet<SocketAddr>,
     pub(crate) published: Option<Vec<u8>>,
     peers: BTreeMap<InstanceId, PeerId>,
     waiting_since: BTreeMap<PathId, Instant>,
@@ -86,16 +107,22 @@ pub struct Host {
 impl Host {
     pub(crate) fn new(
         config: HostConfig,
-        ip: Ipv4Addr,
-        interface: Interface,
+        (ip, ip6): (Ipv4Addr, Option<Ipv6Addr>),
         seed: [u8; 32],
         now: Instant,
     ) -> Self {
+        let mut bases = vec![Self::base()];
+        bases.extend(ip6.map(|_| Self::base6()));
+        let nets = [Some(format!("{ip}/24")), ip6.map(|ip6| format!("{ip6}/64"))];
+        let interfaces = nets.into_iter().flatten().map(|net| {
+            let net = net.parse().expect("an address and a prefix");
+            Interface::new(INTERFACE, net)
+        });
         let node_config = NodeConfig {
             side: config.side,
             identity: Hex(seed),
-            bases: vec![Self::base()],
-            interfaces: vec![interface],
+            bases: bases.clone(),
+            interfaces: interfaces.collect(),
             offer_loopback: false,
             policy: config.policy,
         };
@@ -113,7 +140,12 @@ impl Host {
             matches: BTreeMap::new(),
             is_chatty: false,
             signaling_delay: SIGNALING_DELAY,
+            extra_sockets_max: EXTRA_SOCKETS_MAX,
+            extra_sockets_peak: 0,
+            port_mapping_tries: 0,
             ip,
+            ip6,
+            sockets: bases.into_iter().collect(),
             published: None,
             peers: BTreeMap::new(),
             waiting_since: BTreeMap::new(),
@@ -126,10 +158,64 @@ impl Host {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)
     }
 
+    /// Returns the same for IPv6.
+    #[must_use]
+    pub const fn base6() -> SocketAddr {
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), PORT)
+    }
+
     /// Returns the address of its socket as its own network sees it.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(self.ip), PORT)
+    }
+
+    /// Returns its addresses.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [Some(IpAddr::V4(self.ip)), self.ip6.map(IpAddr::V6)]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Returns the address at which a socket is seen by its own network.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such socket.
+    pub(crate) fn address_of(&self, bound: SocketAddr) -> SocketAddr {
+        assert!(self.sockets.contains(&bound), "no socket {bound}");
+        let ip6 = self.ip6.map(IpAddr::V6).filter(|_| bound.is_ipv6());
+        SocketAddr::new(ip6.unwrap_or(IpAddr::V4(self.ip)), bound.port())
+    }
+
+    pub(crate) fn has_socket_at(&self, address: SocketAddr) -> bool {
+        self.ips().any(|ip| ip == address.ip()) && self.sockets.contains(&bound(address))
+    }
+
+    /// Opens an extra socket of a family where the port is free and the system gives one.
+    pub(crate) fn open_socket(&mut self, ipv6: bool, port: u16) -> Option<SocketAddr> {
+        let base = if ipv6 { Self::base6() } else { Self::base() };
+        let is_there = self.sockets.contains(&base);
+        let bound = SocketAddr::new(base.ip(), port);
+        let bases = 1 + usize::from(self.ip6.is_some());
+        let extra = self.sockets.len() - bases;
+        if !is_there || extra >= self.extra_sockets_max || !self.sockets.insert(bound) {
+            return None;
+        }
+        self.extra_sockets_peak = self.extra_sockets_peak.max(extra + 1);
+        Some(bound)
+    }
+
+    pub(crate) fn close_sockets(&mut self, sockets: &[SocketAddr]) {
+        for socket in sockets {
+            assert!(self.sockets.remove(socket), "no socket {socket}");
+        }
+    }
+
+    /// Returns how many extra sockets are open.
+    #[must_use]
+    pub fn extra_sockets(&self) -> usize {
+        self.sockets.len() - 1 - usize::from(self.ip6.is_some())
     }
 
     /// Returns when things of a sort happened.
@@ -187,20 +273,30 @@ impl Host {
             Happening::RelayUnavailable
         } else if let Event::NatClassified(_) = event {
             Happening::Classified
+        } else if let Event::PortMappingVerified { .. } = event {
+            Happening::PortMappingVerified
+        } else if let Event::PortMappingRefuted { .. } = event {
+            Happening::PortMappingRefuted
+        } else if let Event::StrategyWorked { strategy, .. } = event {
+            Happening::Opened(strategy)
         } else {
             return;
         };
         self.log.push((elapsed, happening));
     }
 
-    pub(crate) fn direct_path(&self, remote: SocketAddr) -> Option<PathId> {
-        let local = Self::base();
+    pub(crate) fn direct_path(&self, local: SocketAddr, remote: SocketAddr) -> Option<PathId> {
         self.path_by_route(&Route::Direct { local, remote })
     }
 
-    pub(crate) fn relayed_path(&self, server: SocketAddr, channel: u16) -> Option<PathId> {
+    pub(crate) fn relayed_path(
+        &self,
+        local: SocketAddr,
+        server: SocketAddr,
+        channel: u16,
+    ) -> Option<PathId> {
         self.path_by_route(&Route::RelayedUdp {
-            local: Self::base(),
+            local,
             server,
             channel,
         })
@@ -261,4 +357,13 @@ impl Host {
         }
         paths
     }
+}
+
+/// Returns the name of the socket that packets to an address of the host arrive at.
+pub(crate) const fn bound(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, address.port())
 }

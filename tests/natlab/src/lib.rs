@@ -37,14 +37,18 @@ pub mod matrix;
 mod nat;
 mod oracle;
 mod ping;
+pub mod population;
 mod server_box;
 mod world;
 
-pub use behavior::{Behavior, Filtering, Lifetime, Mapping, PortAllocation, TcpAccess};
+pub use behavior::{
+    Behavior, Filtering, Gateway, Lifetime, Limits, Mapping, Pool, Pooling, PortAllocation,
+    TcpAccess,
+};
 pub use host::{Happening, Host, HostConfig};
 pub use kind::NatKind;
 pub use link::{Link, Pipe};
-pub use nat::NatBox;
+pub use nat::{Load, NatBox};
 pub use oracle::{Possible, direct_is_possible, direct_is_possible_behind_one};
 pub use server_box::ServerBox;
 pub use world::{SiteId, World};

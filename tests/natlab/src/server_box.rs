@@ -1,7 +1,7 @@
 //! A machine with the STUN and TURN server of `stunfwd-signaling`: two addresses, UDP and streams.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use relay::Transport;
@@ -36,27 +36,33 @@ pub(crate) enum Output {
 /// One machine with a STUN and a TURN server.
 #[derive(Debug)]
 pub struct ServerBox {
-    ips: [IpAddr; 2],
+    /// Two of each family, IPv4 first.
+    ips: [IpAddr; 4],
     server: Server,
-    responder: BindingResponder,
+    /// For IPv4 and for IPv6: an alternate address is of the family of the primary one.
+    responders: [BindingResponder; 2],
     ports: BTreeMap<SocketAddr, RelayPort>,
     start: Instant,
     restarts: u8,
 }
 
 impl ServerBox {
-    /// Makes the machine of this number; it has two addresses of 203.0.113.0/24.
+    /// Makes the machine of this number; it has two addresses of 203.0.113.0/24 and two of 2001:db8::/64.
     pub(crate) fn new(number: u8, now: Instant) -> Self {
         let last = 10 + 2 * number;
         let ips = [last, last + 1].map(|last| IpAddr::V4(Ipv4Addr::new(203, 0, 113, last)));
-        let alternates = BindingAddresses {
-            ips,
-            ports: UDP_PORTS,
-        };
+        let ips6 = [last, last + 1]
+            .map(|last| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into())));
+        let responders = [ips, ips6].map(|ips| {
+            let ports = UDP_PORTS;
+            let alternates = BindingAddresses { ips, ports };
+            BindingResponder::new(Some(alternates), ExternalAddresses::default())
+        });
+        let ips = [ips[0], ips[1], ips6[0], ips6[1]];
         Self {
             ips,
-            server: server(ips, now, 0),
-            responder: BindingResponder::new(Some(alternates), ExternalAddresses::default()),
+            server: server(&ips, now, 0),
+            responders,
             ports: BTreeMap::new(),
             start: now,
             restarts: 0,
@@ -69,15 +75,21 @@ impl ServerBox {
         SocketAddr::new(self.ips[0], UDP_PORTS[0])
     }
 
+    /// Returns the same for IPv6.
+    #[must_use]
+    pub const fn address6(&self) -> SocketAddr {
+        SocketAddr::new(self.ips[2], UDP_PORTS[0])
+    }
+
     /// Returns where it answers TURN over streams.
     #[must_use]
     pub const fn stream_address(&self) -> SocketAddr {
         SocketAddr::new(self.ips[0], STREAM_PORT)
     }
 
-    /// Returns both its addresses.
+    /// Returns its addresses, two of IPv4 and two of IPv6.
     #[must_use]
-    pub const fn ips(&self) -> [IpAddr; 2] {
+    pub const fn ips(&self) -> [IpAddr; 4] {
         self.ips
     }
 
@@ -96,7 +108,7 @@ impl ServerBox {
     /// The program is started anew: all allocations are gone.
     pub fn restart(&mut self) {
         self.restarts += 1;
-        self.server = server(self.ips, self.start, self.restarts);
+        self.server = server(&self.ips, self.start, self.restarts);
         self.ports.clear();
     }
 
@@ -129,7 +141,8 @@ impl ServerBox {
         if !UDP_PORTS.contains(&to.port()) {
             return Vec::new();
         }
-        if let Some(answer) = self.responder.respond(payload, to, from) {
+        let responder = &self.responders[usize::from(to.is_ipv6())];
+        if let Some(answer) = responder.respond(payload, to, from) {
             return vec![Output::Udp {
                 from: answer.source,
                 to: answer.destination,
@@ -151,7 +164,7 @@ impl ServerBox {
         frame: &[u8],
         now: Instant,
     ) -> Vec<Output> {
-        if let Some(frame) = self.responder.respond_on_stream(frame, client.remote) {
+        if let Some(frame) = self.responders[0].respond_on_stream(frame, client.remote) {
             return vec![Output::Stream { client, frame }];
         }
         let output = output(self.server.handle_client(client, frame, now));
@@ -190,7 +203,7 @@ impl ServerBox {
     }
 }
 
-fn server(ips: [IpAddr; 2], start: Instant, seed: u8) -> Server {
+fn server(ips: &[IpAddr], start: Instant, seed: u8) -> Server {
     let mut config = ServerConfig::new("natlab", SharedSecret::new(SECRET), (start, UNIX_START));
     config.own_addresses = ips.to_vec();
     Server::new(config, [seed; 32], start)

@@ -104,7 +104,12 @@ fn a_home_behind_a_carrier_is_as_measured() {
             .map(|peer| direct_is_possible(&home, &peer.behavior()))
             .map(|possible| match possible {
                 Possible::OnlyBirthday => Possible::No.letter(),
-                Possible::Plain | Possible::OnlyPredicted | Possible::No => possible.letter(),
+                Possible::Plain
+                | Possible::Ipv6
+                | Possible::PortMapped
+                | Possible::OnlyPredicted
+                | Possible::OnlyBlock
+                | Possible::No => possible.letter(),
             })
             .collect();
         assert_eq!(said, row, "{home:?}");

@@ -29,8 +29,10 @@ fn settle(world: &mut World) -> PathKind {
 
 fn expected(possible: Possible) -> PathKind {
     match possible {
-        Possible::Plain => PathKind::Direct,
-        Possible::OnlyPredicted | Possible::OnlyBirthday | Possible::No => PathKind::Relay,
+        Possible::Plain | Possible::Ipv6 | Possible::PortMapped => PathKind::Direct,
+        Possible::OnlyPredicted | Possible::OnlyBlock | Possible::OnlyBirthday | Possible::No => {
+            PathKind::Relay
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Virtual time: what happens next, to whom.
 
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use session::{Event, NodeTransmit};
 
 use super::{Arrival, World};
@@ -9,6 +12,8 @@ use crate::ping::Ping;
 
 /// Between two looks at the carriers.
 const TICK: Duration = Duration::from_millis(50);
+/// What Linux binds to port 0.
+const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
 /// A machine whose deadline does not move after so many calls would spin for ever.
 const WAKES_MAX: u32 = 20;
 
@@ -29,19 +34,26 @@ impl World {
     ///
     /// When anything was logged at level ERROR.
     pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Option<Duration> {
-        let begin = self.now;
         let log = self.log.clone();
-        let took = log.during(|| {
-            while !done(self) {
-                if !self.step(begin + limit) {
-                    return None;
-                }
-            }
-            Some(self.now - begin)
-        });
+        let took = log.during(|| self.run_unwatched(limit, done));
         let errors = log.take();
         assert!(errors.is_empty(), "SEED={}: logged {errors:?}", self.seed);
         took
+    }
+
+    /// The same without an eye on the log, for those who run worlds by the thousand.
+    pub fn run_unwatched(
+        &mut self,
+        limit: Duration,
+        done: impl Fn(&Self) -> bool,
+    ) -> Option<Duration> {
+        let begin = self.now;
+        while !done(self) {
+            if !self.step(begin + limit) {
+                return None;
+            }
+        }
+        Some(self.now - begin)
     }
 
     fn step(&mut self, until: Instant) -> bool {
@@ -142,6 +154,10 @@ impl World {
             Arrival::FrameToServer { client, frame } => self.on_frame_to_server(client, &frame),
             Arrival::FrameToHost { client, frame } => self.on_frame_to_host(client, &frame),
             Arrival::StreamEnded { client } => self.on_stream_ended(client),
+            Arrival::Gateway { host } => {
+                self.on_gateway(host);
+                self.drain(host);
+            }
             Arrival::Internet { .. } | Arrival::Site { .. } | Arrival::Lan { .. } => {}
         }
     }
@@ -173,7 +189,22 @@ impl World {
             self.dial_server(index, stream, server);
         } else if let Event::CloseRelayStream { stream } = event {
             self.hang_up(index, stream);
+        } else if let Event::OpenSockets {
+            request,
+            ipv6,
+            count,
+        } = event
+        {
+            let sockets = self.open_sockets(index, ipv6, count);
+            self.hosts[index]
+                .node
+                .sockets_opened(request, sockets, self.now);
+        } else if let Event::CloseSockets { sockets } = event {
+            self.hosts[index].close_sockets(&sockets);
         } else {
+            if let Event::PortMappingRefuted { .. } = event {
+                self.repair_port_mapping(index);
+            }
             let dialled =
                 if let Event::PathChosen { path, .. } | Event::StandbyChosen { path, .. } = event {
                     Some(path)
@@ -186,6 +217,19 @@ impl World {
                 self.send_on(index, path, Ping::on(path));
             }
         }
+    }
+
+    /// The system gives ports of its ephemeral range.
+    fn open_sockets(&mut self, index: usize, ipv6: bool, count: u16) -> Vec<SocketAddr> {
+        let mut sockets = Vec::new();
+        for _ in 0..2 * count {
+            if sockets.len() == usize::from(count) {
+                break;
+            }
+            let port = self.rng.random_range(EPHEMERAL);
+            sockets.extend(self.hosts[index].open_socket(ipv6, port));
+        }
+        sockets
     }
 
     // --- signaling ---

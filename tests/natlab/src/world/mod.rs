@@ -1,6 +1,7 @@
 //! The world: what is in it, and what tests ask of it.
 
 mod clock;
+mod gateways;
 mod packets;
 mod sites;
 mod streams;
@@ -72,6 +73,10 @@ enum Arrival {
     },
     StreamEnded {
         client: ClientAddr,
+    },
+    /// The host's gateway has answered, or did not.
+    Gateway {
+        host: usize,
     },
 }
 
@@ -162,9 +167,10 @@ impl World {
         let index = self.hosts.len();
         let mut seed: [u8; 32] = self.rng.random();
         seed[0] = u8::try_from(index).expect("fewer than 256 hosts");
-        let (ip, interface) = self.sites[config.site.0].next_host();
-        let host = Host::new(config, ip, interface, seed, self.now);
+        let ips = self.sites[config.site.0].next_host();
+        let host = Host::new(config, ips, seed, self.now);
         self.hosts.push(host);
+        self.ask_gateway(index);
         self.publish(index);
         for other in 0..index {
             if let Some(bytes) = self.hosts[other].published.clone() {
@@ -188,7 +194,9 @@ impl World {
     /// start of the world.
     pub fn offer_servers(&mut self, index: usize, lifetime: Duration) {
         let user = format!("user-{index}");
-        let stun = self.servers.iter().map(ServerBox::address).collect();
+        let stun = self.servers.iter();
+        let stun = stun.flat_map(|server| [server.address(), server.address6()]);
+        let stun = stun.collect();
         let offers = self.servers.iter();
         let offers = offers
             .map(|server| server.offer(&user, lifetime.as_secs()))

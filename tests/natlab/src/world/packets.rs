@@ -8,7 +8,7 @@ use sansio::{Datagram, Transmit};
 use session::{PathId, Route};
 
 use super::{Arrival, SiteId, World};
-use crate::host::Host;
+use crate::host::bound;
 use crate::ping::{Ping, channel_data, in_channel};
 use crate::server_box::Output;
 
@@ -23,11 +23,10 @@ impl World {
     ///
     /// When the node names a socket that the host does not have.
     pub fn send_udp(&mut self, index: usize, transmit: Transmit) {
-        assert_eq!(transmit.source, Host::base(), "no such socket");
         let (site, from) = {
             let host = &mut self.hosts[index];
             host.sent += 1;
-            (host.config.site, host.address())
+            (host.config.site, host.address_of(transmit.source))
         };
         let ttl = transmit.ttl.unwrap_or(DEFAULT_TTL);
         self.elapsed().hash(&mut self.digest);
@@ -59,15 +58,20 @@ impl World {
             return;
         }
         let now = self.now;
-        let nat = &mut self.sites[site.0].nat;
+        let is_ipv6 = to.is_ipv6();
+        let nat = self.sites[site.0].gate(to.ip());
         let Some(outside) = nat.outbound(from, to, now, &mut self.rng) else {
             return;
         };
-        let turns_round = nat.outside() == to.ip();
+        let turns_round = nat.is_outside(to.ip());
         if turns_round && nat.behavior().hairpin {
             self.enter(site, outside, to, payload);
         } else if !turns_round {
             match self.sites[site.0].parent {
+                Some(_) if is_ipv6 => {
+                    let root = self.root_of(site);
+                    self.leave_site(root, outside, to, ttl - 1, payload);
+                }
                 Some(carrier) => self.send_from(carrier, outside, to, ttl - 1, payload),
                 None => self.leave_site(site, outside, to, ttl - 1, payload),
             }
@@ -77,7 +81,8 @@ impl World {
     /// A packet stands at the outside of a box.
     fn enter(&mut self, site: SiteId, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
         let now = self.now;
-        if let Some(inside) = self.sites[site.0].nat.inbound(from, to, now) {
+        let gate = self.sites[site.0].gate(to.ip());
+        if let Some(inside) = gate.inbound(from, to, now) {
             self.deliver_in(site, from, inside, payload);
         }
     }
@@ -85,7 +90,7 @@ impl World {
     /// A packet is in the network of whom it is for.
     fn deliver_in(&mut self, site: SiteId, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
         if let Some(host) = self.host_at(site, to) {
-            self.deliver(host, from, &payload);
+            self.deliver(host, bound(to), from, &payload);
         } else if let Some(home) = self.seen_as(Some(site), to.ip()) {
             self.enter(home, from, to, payload);
         }
@@ -105,24 +110,20 @@ impl World {
         }
         let now = self.now;
         let line = &mut self.sites[site.0].up;
-        for at in line
-            .send(payload.len(), now, &mut self.rng)
-            .into_iter()
-            .flatten()
-        {
-            self.cross_internet(from, to, payload.clone(), at);
-        }
+        let copies = line.send(payload.len(), now, &mut self.rng);
+        copies_of(payload, copies, |payload, at| {
+            self.cross_internet(from, to, payload, at);
+        });
     }
 
     fn cross_internet(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>, at: Instant) {
         if self.cut.contains(&(from.ip(), to.ip())) {
             return;
         }
-        let arrivals = self.internet.send(payload.len(), at, &mut self.rng);
-        for at in arrivals.into_iter().flatten() {
-            let payload = payload.clone();
+        let copies = self.internet.send(payload.len(), at, &mut self.rng);
+        copies_of(payload, copies, |payload, at| {
             self.schedule(at, Arrival::Internet { from, to, payload });
-        }
+        });
     }
 
     pub(super) fn on_packet(&mut self, arrival: Arrival) -> Option<Arrival> {
@@ -145,7 +146,8 @@ impl World {
             | Arrival::StreamFailed { .. }
             | Arrival::FrameToServer { .. }
             | Arrival::FrameToHost { .. }
-            | Arrival::StreamEnded { .. }) => return Some(other),
+            | Arrival::StreamEnded { .. }
+            | Arrival::Gateway { .. }) => return Some(other),
         }
         None
     }
@@ -156,20 +158,18 @@ impl World {
             let outputs = server.handle_udp(from, to, &payload, now);
             self.send_outputs(outputs);
         } else if let Some(site) = self.seen_as(None, to.ip()) {
-            let line = &mut self.sites[site.0].down;
-            for at in line
-                .send(payload.len(), now, &mut self.rng)
-                .into_iter()
-                .flatten()
-            {
+            let root = self.root_of(site);
+            let line = &mut self.sites[root.0].down;
+            let copies = line.send(payload.len(), now, &mut self.rng);
+            copies_of(payload, copies, |payload, at| {
                 let arrival = Arrival::Site {
                     site,
                     from,
                     to,
-                    payload: payload.clone(),
+                    payload,
                 };
                 self.schedule(at, arrival);
-            }
+            });
         }
     }
 
@@ -189,22 +189,27 @@ impl World {
 
     /// Hands a datagram to a host, telling carriers' packets from the rest as the product's socket does:
     /// first by source address, then by first byte.
-    pub fn deliver(&mut self, index: usize, from: SocketAddr, payload: &[u8]) {
+    pub fn deliver(&mut self, index: usize, local: SocketAddr, from: SocketAddr, payload: &[u8]) {
         let host = &self.hosts[index];
-        let is_relay = self.servers.iter().any(|server| server.address() == from);
+        let mut servers = self.servers.iter();
+        let is_relay = servers.any(|it| it.address() == from || it.address6() == from);
         let in_channel = is_relay.then(|| channel_data(payload)).flatten();
         let (path, ping) = match in_channel {
             Some(data) => {
-                let path = host.relayed_path(from, data.channel.value());
+                let path = host.relayed_path(local, from, data.channel.value());
                 (path, Ping::decode(data.payload))
             }
-            None => (host.direct_path(from), Ping::decode(payload)),
+            None => {
+                let ping = Ping::decode(payload);
+                let path = ping.and_then(|_| host.direct_path(local, from));
+                (path, ping)
+            }
         };
         if let Some(ping) = ping {
             self.on_carrier(index, path, ping);
         } else {
             let datagram = Datagram {
-                local: Host::base(),
+                local,
                 remote: from,
                 payload,
             };
@@ -244,6 +249,22 @@ impl World {
                 }
             }
         }
+    }
+}
+
+/// A payload is copied only for the packets that arrive twice.
+fn copies_of(
+    payload: Vec<u8>,
+    copies: [Option<Instant>; 2],
+    mut each: impl FnMut(Vec<u8>, Instant),
+) {
+    match copies {
+        [Some(first), Some(second)] => {
+            each(payload.clone(), first);
+            each(payload, second);
+        }
+        [Some(at), None] | [None, Some(at)] => each(payload, at),
+        [None, None] => {}
     }
 }
 

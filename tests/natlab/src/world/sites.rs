@@ -1,13 +1,12 @@
 //! Sites: who is behind which box, and where the boxes stand.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use session::Interface;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::World;
-use crate::behavior::{Behavior, Mapping};
+use crate::behavior::{Behavior, Filtering, Mapping, Pool};
+use crate::host::Host;
 use crate::link::{Link, Pipe};
-use crate::nat::NatBox;
+use crate::nat::{Load, NatBox};
 
 /// The first host of a network; `.1` is its router.
 const FIRST_HOST: u8 = 2;
@@ -20,48 +19,93 @@ pub struct SiteId(pub(crate) usize);
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) nat: NatBox,
+    /// The firewall in front of its IPv6 network, which has no carrier's NAT above it.
+    pub(super) firewall: Option<NatBox>,
     /// The carrier it is a customer of; `None` on the internet.
     pub(super) parent: Option<SiteId>,
     /// The first three bytes of its /24.
     prefix: [u8; 3],
+    /// The /64 of its IPv6 network.
+    prefix6: [u16; 4],
     hosts: u8,
     pub(super) up: Pipe,
     pub(super) down: Pipe,
 }
 
 impl Site {
-    pub(super) fn next_host(&mut self) -> (Ipv4Addr, Interface) {
+    /// Returns the addresses of the next host: the one, and the other where the site has IPv6.
+    pub(super) fn next_host(&mut self) -> (Ipv4Addr, Option<Ipv6Addr>) {
         let [a, b, c] = self.prefix;
-        let ip = Ipv4Addr::new(a, b, c, FIRST_HOST + self.hosts);
+        let number = FIRST_HOST + self.hosts;
         self.hosts += 1;
-        let net = format!("{ip}/24").parse().expect("an address and a prefix");
-        let name = "eth0".to_owned();
-        (ip, Interface { name, net })
+        let [p, q, r, s] = self.prefix6;
+        let ip6 = Ipv6Addr::new(p, q, r, s, 0, 0, 0, number.into());
+        let ip6 = self.firewall.is_some().then_some(ip6);
+        (Ipv4Addr::new(a, b, c, number), ip6)
     }
 
     /// Returns whether an address lies in its network.
     pub(super) fn contains(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => ip.octets()[..3] == self.prefix,
-            IpAddr::V6(_) => false,
+            IpAddr::V6(ip) => self.firewall.is_some() && ip.segments()[..4] == self.prefix6,
         }
     }
 
     /// Returns whether packets to an address arrive at its box from outside.
     pub(super) fn is_seen_as(&self, ip: IpAddr) -> bool {
-        if self.nat.behavior().mapping == Mapping::Untranslated {
+        if ip.is_ipv6() || self.nat.behavior().mapping == Mapping::Untranslated {
             self.contains(ip)
         } else {
-            self.nat.outside() == ip
+            self.nat.is_outside(ip)
         }
     }
+
+    /// Returns whether its box is what stands next behind `parent`; a carrier's NAT does not stand before IPv6.
+    fn is_behind(&self, parent: Option<SiteId>, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(_) => self.parent == parent,
+            IpAddr::V6(_) => parent.is_none(),
+        }
+    }
+
+    /// Returns the box that packets from and to an address pass.
+    pub(super) fn gate(&mut self, ip: IpAddr) -> &mut NatBox {
+        match &mut self.firewall {
+            Some(firewall) if ip.is_ipv6() => firewall,
+            _ => &mut self.nat,
+        }
+    }
+}
+
+impl Site {
+    fn load(&self) -> Load {
+        let firewall = self.firewall.as_ref().map(NatBox::load);
+        self.nat.load().and(firewall.unwrap_or_default())
+    }
+}
+
+/// The first outside address of a site; there is room for a pool behind it.
+const fn outside(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100 + number, 1)
+}
+
+/// What stands before the IPv6 of a site: the same box, which translates nothing.
+fn firewall(behavior: &Behavior, filtering: Filtering) -> NatBox {
+    let behavior = Behavior {
+        mapping: Mapping::Untranslated,
+        filtering,
+        pool: Pool::ONE,
+        ..*behavior
+    };
+    NatBox::new(behavior, Ipv4Addr::UNSPECIFIED)
 }
 
 impl World {
     /// Adds a site on the internet.
     pub fn site(&mut self, behavior: Behavior) -> SiteId {
         let number = self.next_site_number();
-        let outside = Ipv4Addr::new(198, 51, 100 + number, 1);
+        let outside = outside(number);
         let prefix = if behavior.mapping == Mapping::Untranslated {
             [198, 51, 100 + number]
         } else {
@@ -73,8 +117,7 @@ impl World {
     /// Adds a carrier: a site on the internet whose customers are homes, not hosts.
     pub fn carrier(&mut self, behavior: Behavior) -> SiteId {
         let number = self.next_site_number();
-        let outside = Ipv4Addr::new(198, 51, 100 + number, 1);
-        self.add_site(behavior, None, outside, [100, 64, number])
+        self.add_site(behavior, None, outside(number), [100, 64, number])
     }
 
     /// Adds a home behind a carrier.
@@ -93,6 +136,19 @@ impl World {
     #[must_use]
     pub fn nat(&self, site: SiteId) -> &NatBox {
         &self.sites[site.0].nat
+    }
+
+    /// Returns what the boxes of a site, and the carriers' above it, had to bear so far.
+    #[must_use]
+    pub fn load(&self, site: SiteId) -> Load {
+        let mut load = Load::default();
+        let mut next = Some(site);
+        while let Some(site) = next {
+            let site = &self.sites[site.0];
+            load = load.worse(site.load());
+            next = site.parent;
+        }
+        load
     }
 
     /// Returns the box of a site, to change or restart it.
@@ -145,7 +201,7 @@ impl World {
         let site = self
             .sites
             .iter()
-            .position(|site| site.parent == parent && site.is_seen_as(ip));
+            .position(|site| site.is_behind(parent, ip) && site.is_seen_as(ip));
         site.map(SiteId)
     }
 
@@ -153,17 +209,18 @@ impl World {
     pub(super) fn host_at(&self, site: SiteId, address: SocketAddr) -> Option<usize> {
         self.hosts
             .iter()
-            .position(|host| host.config.site == site && host.address() == address)
+            .position(|host| host.config.site == site && host.has_socket_at(address))
     }
 
     fn public_ips(&self, site: SiteId) -> Vec<IpAddr> {
         let root = self.root_of(site);
-        let hosts = self.hosts.iter().filter(|host| host.config.site == root);
+        let hosts = self.hosts.iter();
+        let hosts = hosts.filter(|host| self.root_of(host.config.site) == root);
         let untranslated = hosts
-            .map(|host| host.address().ip())
-            .filter(|ip| self.sites[root.0].is_seen_as(*ip));
+            .flat_map(Host::ips)
+            .filter(|ip| ip.is_ipv6() || self.sites[root.0].is_seen_as(*ip));
         let mut ips: Vec<_> = untranslated.collect();
-        ips.push(self.sites[root.0].nat.outside());
+        ips.extend(self.sites[root.0].nat.outsides());
         ips
     }
 
@@ -180,10 +237,15 @@ impl World {
         outside: Ipv4Addr,
         prefix: [u8; 3],
     ) -> SiteId {
+        let number = u16::try_from(self.sites.len()).expect("few sites");
         self.sites.push(Site {
             nat: NatBox::new(behavior, outside),
+            firewall: behavior
+                .ipv6
+                .map(|filtering| firewall(&behavior, filtering)),
             parent,
             prefix,
+            prefix6: [0x2001, 0xdb8, 1, number],
             hosts: 0,
             up: Pipe::new(Link::default()),
             down: Pipe::new(Link::default()),

@@ -41,7 +41,7 @@ pub(crate) fn classify_mapping(evidence: &Evidence) -> MappingBehavior {
 /// What was left out may have seen another one on a router without a WAN firewall. Its connection tracking confirmed
 /// the packets that came before we wrote there, and a flow that collides with such an entry gets another port
 /// whatever the mapping is.
-fn calm(evidence: &Evidence) -> Option<SocketAddr> {
+pub(crate) fn calm(evidence: &Evidence) -> Option<SocketAddr> {
     let test = evidence.filtering.as_ref()?;
     let mut calm = evidence
         .observations()
@@ -58,7 +58,11 @@ fn calm(evidence: &Evidence) -> Option<SocketAddr> {
 }
 
 /// Judges the filtering (RFC 5780, section 4.4). Silence counts only when ordinary answers came meanwhile and
-/// the address that was silent answers when it is asked.
+/// the other address and port answers when it is asked.
+///
+/// The server's other port on its own address is taken to answer where the same port on the other address does: it is
+/// never written to, so that there remains one address from which nothing but a port mapping lets packets in
+/// ([`crate::MappingCheck`]).
 pub(crate) fn classify_filtering(evidence: &Evidence) -> FilteringBehavior {
     let Some(test) = &evidence.filtering else {
         return FilteringBehavior::Unknown;
@@ -74,9 +78,6 @@ pub(crate) fn classify_filtering(evidence: &Evidence) -> FilteringBehavior {
     }
     if test.port_answered {
         return FilteringBehavior::AddressDependent;
-    }
-    if evidence.mapped(test.port_changed).is_none() {
-        return FilteringBehavior::Unknown;
     }
     FilteringBehavior::AddressAndPortDependent
 }
@@ -212,7 +213,12 @@ mod tests {
             (all, [false, false, false, false], F::Unknown),
             (all, [false, false, true, true], F::Unknown),
             (&all[..2], [false, true, false, true], F::Unknown),
-            (&[all[0], all[2]], [false, false, false, true], F::Unknown),
+            (&all[..2], [false, false, false, true], F::Unknown),
+            (
+                &[all[0], all[2]],
+                [false, false, false, true],
+                F::AddressAndPortDependent,
+            ),
             (
                 &[all[0], all[2]],
                 [false, true, false, true],
@@ -222,12 +228,11 @@ mod tests {
         for (seen, [both_answered, port_answered, unsupported, silence_counts], expected) in cases {
             let mut evidence = evidence(seen);
             evidence.filtering = Some(FilteringEvidence {
-                both_changed: BOTH.parse().unwrap(),
-                port_changed: PORT.parse().unwrap(),
                 both_answered,
                 port_answered,
                 unsupported,
                 silence_counts,
+                ..silent_test()
             });
             assert_eq!(
                 classify_filtering(&evidence),
@@ -304,12 +309,15 @@ mod tests {
 
     fn silent_test() -> FilteringEvidence {
         FilteringEvidence {
+            server: P.parse().unwrap(),
             both_changed: BOTH.parse().unwrap(),
             port_changed: PORT.parse().unwrap(),
             both_answered: false,
             port_answered: false,
             unsupported: false,
             silence_counts: true,
+            rounds: 6,
+            controls_answered: 6,
         }
     }
 }

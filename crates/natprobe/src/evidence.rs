@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
     /// What each destination saw, in the order in which they were first written to, since that is the order in
-    /// which a NAT makes its mappings. Bounded by the destinations: the servers and three alternates.
+    /// which a NAT makes its mappings. Bounded by the destinations: the servers and two alternates.
     pub(crate) destinations: Vec<Destination>,
     /// The filtering test, once it ran.
     pub(crate) filtering: Option<FilteringEvidence>,
@@ -15,6 +15,8 @@ pub(crate) struct Evidence {
     pub(crate) hairpinned: bool,
     /// So many requests to ourselves were sent that their absence means something.
     pub(crate) hairpin_silence_counts: bool,
+    /// MAPPED-ADDRESS differed from XOR-MAPPED-ADDRESS; `None` when no server sent both.
+    pub(crate) rewritten: Option<bool>,
 }
 
 /// An address that was written to.
@@ -28,6 +30,8 @@ pub(crate) struct Destination {
 /// What the filtering test of RFC 5780, section 4.4, showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FilteringEvidence {
+    /// Who was asked.
+    pub(crate) server: SocketAddr,
     /// The server's other address and port.
     pub(crate) both_changed: SocketAddr,
     /// The server's other port on its own address.
@@ -40,6 +44,10 @@ pub(crate) struct FilteringEvidence {
     pub(crate) unsupported: bool,
     /// So many answers came back to ordinary requests meanwhile that silence means something.
     pub(crate) silence_counts: bool,
+    /// How often each question was asked.
+    pub(crate) rounds: u32,
+    /// How many ordinary requests were answered meanwhile, of one a round.
+    pub(crate) controls_answered: u32,
 }
 
 impl Evidence {

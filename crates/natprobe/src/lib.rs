@@ -43,6 +43,7 @@ mod behavior;
 mod classify;
 mod config;
 mod evidence;
+mod explain;
 mod filtering;
 mod lifetime;
 mod mapping_check;
@@ -51,6 +52,7 @@ mod probe;
 mod prober;
 mod report;
 mod sampler;
+mod silence;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod verdict;

@@ -7,9 +7,10 @@ use sansio::Deadline;
 use tracing::debug;
 
 use crate::classify::classify_mapping;
-use crate::filtering::{FilteringTest, Round};
+use crate::filtering::FilteringTest;
 use crate::probe::ProbeKind;
 use crate::prober::{Event, Prober};
+use crate::silence::Round;
 use crate::verdict::{blocked_report, report};
 use crate::{MappingBehavior, Report};
 
@@ -107,6 +108,7 @@ impl Prober {
     /// Goes through as many phases as can be left now.
     pub(crate) fn advance(&mut self, now: Instant) {
         while self.step(now) {}
+        self.announce_mapping();
     }
 
     /// Returns whether something changed that makes another step worthwhile.
@@ -198,6 +200,15 @@ impl Prober {
             return false;
         };
         self.phase = Phase::Filtering(FilteringTest::new(server, alternate, rtt, now));
+        // Servers that have nothing to do with this one tell the mapping meanwhile.
+        for index in 0..self.servers.len() {
+            let address = self.servers[index].address;
+            let apart = ![server.ip(), alternate.ip()].contains(&address.ip());
+            if apart && !self.servers[index].asked {
+                self.servers[index].asked = true;
+                self.ask(address, now);
+            }
+        }
         true
     }
 
@@ -226,6 +237,13 @@ impl Prober {
         let own = own.filter(|own| !self.local.contain(*own) && !self.evidence.hairpinned);
         let round = test.advance(own.is_some(), now);
         let (server, seen) = (test.server, test.evidence);
+        if seen.both_answered {
+            // The filter is open to everybody: nothing is left that a packet to the other address could open.
+            let first = SocketAddr::new(seen.both_changed.ip(), server.port());
+            if !self.evidence.is_touched(first) {
+                self.ask(first, now);
+            }
+        }
         match round {
             Round::Wait => false,
             Round::Send => {
@@ -436,6 +454,20 @@ impl Prober {
             .any(|(_, probe)| probe.kind == ProbeKind::Hairpin)
     }
 
+    /// Tells the mapping as soon as it is known, before the rest is: whoever chooses how to punch waits for it.
+    fn announce_mapping(&mut self) {
+        let early = match self.phase {
+            Phase::Reaching { .. } | Phase::Filtering(_) | Phase::Mapping { .. } => true,
+            Phase::Idle | Phase::Watching { .. } | Phase::Blocked { .. } => false,
+        };
+        let mapping = classify_mapping(&self.evidence);
+        if early && mapping != MappingBehavior::Unknown && self.announced != Some(mapping) {
+            self.announced = Some(mapping);
+            debug!(%mapping, "mapping known");
+            self.push_event(Event::MappingKnown(report(self)));
+        }
+    }
+
     fn publish(&mut self, report: Report) {
         let differs = self
             .report
@@ -450,12 +482,8 @@ impl Prober {
     }
 }
 
-/// The other addresses of a server, in the order in which RFC 5780, section 4.3, asks them, and the one that
-/// shows whether test III could have been answered.
-const fn alternates(server: SocketAddr, other: SocketAddr) -> [SocketAddr; 3] {
-    [
-        SocketAddr::new(other.ip(), server.port()),
-        other,
-        SocketAddr::new(server.ip(), other.port()),
-    ]
+/// The other addresses of a server, in the order in which RFC 5780, section 4.3, asks them. The fourth, its other port
+/// on its own address, is never written to: see [`crate::classify`].
+const fn alternates(server: SocketAddr, other: SocketAddr) -> [SocketAddr; 2] {
+    [SocketAddr::new(other.ip(), server.port()), other]
 }

@@ -13,12 +13,12 @@ use tracing::{debug, trace};
 use crate::evidence::{Evidence, LocalAddresses, Observed};
 use crate::phases::Phase;
 use crate::probe::{Answer, Probe, ProbeKind, REPEATED, is_usable_alternate};
-use crate::{ProbeConfig, Report};
+use crate::{MappingBehavior, ProbeConfig, Report};
 
 /// See [`ProbeConfig::servers`].
 const SERVERS_MAX: usize = 4;
 
-/// Four servers, three alternates, three tests and forty controls, twice.
+/// Four servers, two alternates, three tests and thirty controls, twice.
 const TRANSACTIONS_MAX: usize = 128;
 
 /// What one input can put into a queue is far less; a driver that never drains fills it.
@@ -46,6 +46,10 @@ pub enum Event {
         /// The address.
         address: SocketAddr,
     },
+    /// How the binding depends on the destination is known before anything else, usually one round trip after the
+    /// first answer where there are two servers, else after the filtering test. What is not known yet is `Unknown`
+    /// in the report; a [`Event::Classified`] follows. Address-and-port-dependent may turn into address-dependent.
+    MappingKnown(Report),
     /// There is a verdict, the first or a different one.
     Classified(Report),
 }
@@ -75,6 +79,8 @@ pub struct Prober {
     pub(crate) evidence: Evidence,
     pub(crate) phase: Phase,
     pub(crate) report: Option<Report>,
+    /// The mapping that was told since the binding began.
+    pub(crate) announced: Option<MappingBehavior>,
     rng: StdRng,
     // Whose answer says nothing about the round trip (Karn).
     repeated: BTreeSet<TransactionId>,
@@ -126,6 +132,7 @@ impl Prober {
             evidence: Evidence::default(),
             phase: Phase::Idle,
             report: None,
+            announced: None,
             rng: StdRng::from_seed(seed),
             repeated: BTreeSet::new(),
             restarted_at: None,
@@ -280,9 +287,16 @@ impl Prober {
                 server.alternate = usable.then_some(other);
             }
         }
-        let Answer::Success { mapped, .. } = answer else {
+        let Answer::Success {
+            mapped, rewritten, ..
+        } = answer
+        else {
             return;
         };
+        let before = self.evidence.rewritten.unwrap_or(false);
+        self.evidence.rewritten = rewritten
+            .map(|now| now || before)
+            .or(self.evidence.rewritten);
         let new_address = !self
             .evidence
             .observations()
@@ -328,6 +342,7 @@ impl Prober {
         self.transactions.retain(|_| false);
         self.repeated.clear();
         self.evidence = Evidence::default();
+        self.announced = None;
         self.evidence.touch(seen_by);
         self.evidence.observe(seen_by, mapped);
         self.begin_run(now);

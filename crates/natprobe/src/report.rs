@@ -4,7 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{FilteringBehavior, MappingBehavior, NatType, Pooling, PortAllocation};
+use crate::{
+    FilteringBehavior, MappingBehavior, NatType, Pooling, PortAllocation, PortSample, explain,
+    infer_allocation, infer_pooling,
+};
 
 /// A verdict on the NATs in front of one socket. The default says that nothing was observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +105,33 @@ impl Report {
                 FilteringBehavior::AddressAndPortDependent => NatType::PortRestrictedCone,
                 FilteringBehavior::Unknown => NatType::Unknown,
             },
+        }
+    }
+
+    /// Adds what fresh sockets showed ([`crate::Sampler::mappings`]), in the order in which they were asked: how ports
+    /// are chosen and whether public addresses are pooled, which one socket cannot tell behind most NATs.
+    pub fn add_samples(&mut self, mappings: &[(SocketAddr, SocketAddr)]) {
+        let samples: Vec<PortSample> = mappings
+            .iter()
+            .map(|(socket, mapped)| PortSample {
+                local: socket.port(),
+                mapped: mapped.port(),
+            })
+            .collect();
+        let ports = infer_allocation(&samples);
+        if ports != PortAllocation::Unknown {
+            self.ports = ports;
+            self.confidence.ports = explain::ports_certainty(ports, samples.len());
+            let count = samples.len();
+            let sentence = explain::ports(ports);
+            self.evidence
+                .push(format!("Of {count} fresh sockets: {sentence}"));
+        }
+        let mapped: Vec<SocketAddr> = mappings.iter().map(|(_, mapped)| *mapped).collect();
+        let pooling = infer_pooling(&mapped);
+        if self.pooling != Some(Pooling::Arbitrary) && pooling.is_some() {
+            self.pooling = pooling;
+            self.evidence.extend(explain::pooling(pooling));
         }
     }
 

@@ -1,33 +1,46 @@
 //! The report that the evidence gives.
 
+use std::net::SocketAddr;
+
 use crate::classify::{
     classify_filtering, classify_hairpin, classify_mapping, classify_nat, classify_ports,
 };
 use crate::evidence::Evidence;
+use crate::explain::{confidence, explain, explain_silence};
 use crate::prober::Prober;
-use crate::{Report, ServerResult};
+use crate::{Confidence, Report, ServerResult, infer_pooling};
 
 /// What can be said now.
 pub(crate) fn report(prober: &Prober) -> Report {
     let evidence: &Evidence = &prober.evidence;
     let mapping = classify_mapping(evidence);
     let behind_nat = classify_nat(evidence, &prober.local);
-    Report {
+    let mapped: Vec<SocketAddr> = evidence.observations().map(|(_, mapped)| mapped).collect();
+    let report = Report {
         mapping,
         filtering: classify_filtering(evidence),
         behind_nat,
         reflexive: evidence.reflexive(),
         hairpin: classify_hairpin(evidence, mapping, behind_nat),
         ports: classify_ports(evidence, prober.local.socket.port()),
+        pooling: infer_pooling(&mapped),
+        alg: evidence.rewritten,
         udp: true,
+        confidence: Confidence::default(),
+        evidence: Vec::new(),
         servers: results(prober, true),
-        ..Report::default()
+    };
+    Report {
+        confidence: confidence(&report, evidence),
+        evidence: explain(&report, evidence),
+        ..report
     }
 }
 
 /// What was observed before may still hold behind the silence, but nobody can say so.
 pub(crate) fn blocked_report(prober: &Prober) -> Report {
     Report {
+        evidence: explain_silence(prober.servers.len()),
         servers: results(prober, false),
         ..Report::default()
     }

@@ -52,6 +52,11 @@ pub enum Event {
         /// The pair.
         pair: PairId,
     },
+    /// A small check of a validated pair was answered (see [`Agent::check_small`](crate::Agent::check_small)).
+    SmallAnswered {
+        /// The pair.
+        pair: PairId,
+    },
     /// The pair is gone: its base or its candidate was taken away, or a better pair took its place.
     PairRemoved {
         /// The pair.

@@ -90,13 +90,13 @@ impl Agent {
     }
 
     fn handle_small_answer(&mut self, check: SentCheck, now: Instant) {
-        let Some(pair) = self
-            .checklist
-            .pair_mut(check.pair)
-            .filter(|pair| !pair.is_validated())
-        else {
+        let Some(pair) = self.checklist.pair_mut(check.pair) else {
             return;
         };
+        if pair.is_validated() {
+            self.push_event(Event::SmallAnswered { pair: check.pair });
+            return;
+        }
         match pair.width.small_answered(check.full_sent) {
             Finding::Nothing => {}
             Finding::Proven => self.widen(check.pair, now),

@@ -22,6 +22,8 @@ pub(super) enum Cause {
     Proven,
     /// The layer above wants to know.
     Commanded,
+    /// It wants to know whether small packets pass.
+    CommandedSmall,
 }
 
 impl Agent {
@@ -32,12 +34,13 @@ impl Agent {
         let transaction = Transactions::<()>::draw_id(&mut self.rng);
         let ttl = match cause {
             Cause::Scheduled => pair.schedule.ttl(&self.config, now),
-            Cause::Triggered(_) | Cause::Proven | Cause::Commanded => None,
+            Cause::Triggered(_) | Cause::Proven | Cause::Commanded | Cause::CommandedSmall => None,
         };
         let size = match cause {
             Cause::Scheduled => pair.width.scheduled_size(pair.schedule.repeats()),
             Cause::Triggered(size) => size,
             Cause::Proven | Cause::Commanded => Size::Full,
+            Cause::CommandedSmall => Size::Small,
         };
         match cause {
             Cause::Scheduled => pair.schedule.advance(&self.config, &mut self.rng, now),
@@ -47,6 +50,7 @@ impl Agent {
             }
             Cause::Proven => pair.schedule.advance(&self.config, &mut self.rng, now),
             Cause::Commanded => pair.commanded = Some(transaction),
+            Cause::CommandedSmall => {}
         }
         if pair.state == PairState::Waiting
             || (pair.state == PairState::Narrow && !pair.width.is_proven())

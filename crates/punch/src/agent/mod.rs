@@ -177,6 +177,13 @@ impl Agent {
         self.send_check(pair, Cause::Commanded, now);
     }
 
+    /// Sends one small check on a pair right now: where full-size ones stay unanswered, are small ones answered?
+    ///
+    /// [`Event::SmallAnswered`] follows when it is, on a pair that is validated.
+    pub fn check_small(&mut self, pair: PairId, now: Instant) {
+        self.send_check(pair, Cause::CommandedSmall, now);
+    }
+
     /// Notes that packets of another kind (carrier packets) arrived on a pair, so that it is not taken for
     /// abandoned. Needed only for paths that are never checked because they are never quiet.
     pub fn note_heard(&mut self, pair: PairId, now: Instant) {

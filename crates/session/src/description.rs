@@ -43,7 +43,7 @@ pub type Nonce = Hex<16>;
 pub type IdentityKey = Hex<32>;
 
 /// Which end of the tunnel a participant is; on the wire in the words of the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Side {
     /// Listens for the person's applications and dials the carriers.
     #[serde(rename = "client")]
@@ -51,6 +51,15 @@ pub enum Side {
     /// Dials the services.
     #[serde(rename = "server")]
     Egress,
+}
+
+impl Side {
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Ingress => Self::Egress,
+            Self::Egress => Self::Ingress,
+        }
+    }
 }
 
 /// The whole description of a participant.
@@ -79,7 +88,7 @@ pub struct Description {
     /// What it knows of its NAT.
     #[serde(default)]
     pub nat: NatSummary,
-    /// What it has to say to single peers while no path to them works; at most one per peer.
+    /// What it has to say to single peers while no path to them works; at most three per peer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<DescribedNote>,
 }
@@ -102,6 +111,22 @@ pub struct Answer {
     pub instance: InstanceId,
     /// Which one.
     pub nonce: Nonce,
+    /// What the author sees of its packets without a relay, while no path without one works: `arrives` (and
+    /// ours are not answered), `narrow` (only small ones pass), or nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub seen: String,
+}
+
+impl Answer {
+    /// Makes an answer that says nothing beyond that.
+    #[must_use]
+    pub const fn new(instance: InstanceId, nonce: Nonce) -> Self {
+        Self {
+            instance,
+            nonce,
+            seen: String::new(),
+        }
+    }
 }
 
 /// One candidate on the wire.
@@ -229,15 +254,6 @@ impl Description {
             .iter()
             .filter_map(CandidateEntry::to_candidate)
             .collect()
-    }
-
-    /// Returns whether no path to this participant can be direct. Whoever has a network has a host candidate,
-    /// so that is a decision.
-    pub(crate) fn offers_relays_only(&self) -> bool {
-        let candidates = self.remote_candidates();
-        candidates
-            .iter()
-            .all(|candidate| candidate.kind == CandidateKind::Relayed)
     }
 }
 

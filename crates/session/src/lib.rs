@@ -66,6 +66,6 @@ pub use interface::{AddressTraits, Interface};
 pub use kind::{Interfaces, is_private};
 pub use node::{Node, NodeConfig, NodeStats, NodeTransmit, UNANSWERED_LIFETIME};
 pub use path::{PathId, PathKind, PathView, RelayStreamId, RelayTransport, Route};
-pub use reason::{Policy, why_relayed, why_unreached};
+pub use reason::{Cause, Diagnosis, Ends, Policy, Remedy, Tried};
 pub use relays::{RelayServer, TlsAddress};
 pub use traversal::{LedgerEntry, Outcome, ParseStrategyError, SocketRequestId, Strategy};

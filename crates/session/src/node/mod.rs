@@ -1,5 +1,6 @@
 //! This process's end of all its sessions: what they share, and who gets which packet.
 
+mod reasons;
 mod supplies;
 mod traversal;
 
@@ -22,10 +23,10 @@ use crate::mapped::Mapped;
 use crate::path::{PathId, PathView, RelayStreamId};
 use crate::peer::Peer;
 use crate::probing::Probing;
-use crate::reason::{Policy, why_relayed, why_unreached};
+use crate::reason::Policy;
 use crate::relays::{RelayTransmit, Relays};
-use crate::surroundings::Surroundings;
-use crate::traversal::Strategy;
+use crate::surroundings::{Standing, Surroundings};
+use crate::traversal::{Commons, Profile, Strategy};
 
 /// More peers than this are not kept; a room holds fewer slots.
 const PEERS_MAX: usize = 64;
@@ -104,6 +105,8 @@ pub struct Node {
     events: VecDeque<Event>,
     next_path: u64,
     channels_stale: bool,
+    commons: Commons,
+    standing: Standing,
     rng: StdRng,
     stats: NodeStats,
 }
@@ -124,6 +127,13 @@ impl Node {
         draw(&mut pwd);
         let interfaces = config.interfaces.clone();
         let gathered = Gathered::new(config.bases.clone(), interfaces, config.offer_loopback);
+        let standing = Standing {
+            instance: Hex(instance),
+            ours: Profile::default(),
+            seen_at: Vec::new(),
+            base: gathered.base_of(false),
+            may_climb: config.policy != Policy::RelayOnly,
+        };
         Self {
             instance: Hex(instance),
             nonce: Hex(nonce),
@@ -139,6 +149,8 @@ impl Node {
             events: VecDeque::new(),
             next_path: 0,
             channels_stale: false,
+            commons: Commons::default(),
+            standing,
             rng,
             stats: NodeStats::default(),
             config,
@@ -172,6 +184,7 @@ impl Node {
         let answers = self.peers.values().map(|peer| Answer {
             instance: peer.description.instance,
             nonce: peer.description.nonce,
+            seen: peer.seen().as_str().to_owned(),
         });
         let candidates = self.local_candidates();
         Description {
@@ -185,7 +198,11 @@ impl Node {
             pwd: self.pwd.clone(),
             candidates: candidates.iter().filter_map(CandidateEntry::of).collect(),
             nat: self.nat_summary(),
-            notes: Vec::new(),
+            notes: self
+                .peers
+                .values()
+                .flat_map(|peer| peer.described_notes().iter().cloned())
+                .collect(),
         }
     }
 
@@ -224,6 +241,7 @@ impl Node {
         if !known {
             self.events.push_back(Event::DescriptionChanged);
         }
+        self.survey_when_due(now);
         self.drain_relays(now);
         true
     }
@@ -253,27 +271,6 @@ impl Node {
         self.peers.get(&id).map(|peer| &peer.description)
     }
 
-    /// Returns why the peer is reached through a relay.
-    #[must_use]
-    pub fn why_relayed(&self, id: PeerId) -> Option<String> {
-        let peer = self.peers.get(&id)?;
-        let (policy, ours) = (self.config.policy, self.report());
-        if policy != Policy::RelayOnly && peer.description.offers_relays_only() {
-            return Some(
-                "the peer offers no direct address: is it configured with `direct: false`?"
-                    .to_owned(),
-            );
-        }
-        Some(why_relayed(policy, ours, &peer.description.nat))
-    }
-
-    /// Returns why no path to the peer works.
-    #[must_use]
-    pub fn why_unreached(&self, id: PeerId) -> Option<String> {
-        let why = self.why_relayed(id)?;
-        Some(why_unreached(self.config.policy, &why))
-    }
-
     /// Returns what is known of a path.
     #[must_use]
     pub fn path(&self, path: PathId) -> Option<&PathView> {
@@ -290,6 +287,9 @@ impl Node {
 
     /// Takes a datagram that is not a carrier's.
     pub fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) {
+        if self.commons.is_extra(datagram.local) {
+            return self.handle_at_extra_socket(datagram, now);
+        }
         let mut data = Delivered::default();
         let consumed = self.relays.handle_datagram(
             datagram.remote,
@@ -383,6 +383,7 @@ impl Node {
         self.probing.handle_timeout(now);
         self.mapped.handle_timeout(now);
         self.drain_probing(now);
+        self.handle_commons_timeout(now);
         self.relays.handle_timeout(now);
         self.with_peers(|peers, surroundings| {
             for peer in peers.values_mut() {
@@ -397,7 +398,8 @@ impl Node {
     pub fn poll_transmit(&mut self, now: Instant) -> Option<NodeTransmit> {
         loop {
             if let Some(transmit) = self.next_agent_transmit() {
-                if self.gathered.is_base(transmit.source) {
+                let source = transmit.source;
+                if self.gathered.is_base(source) || self.commons.is_extra(source) {
                     return Some(NodeTransmit::Udp(transmit));
                 }
                 let Transmit {
@@ -423,6 +425,10 @@ impl Node {
         if let Some(transmit) = probe.or_else(|| self.mapped.poll_transmit()) {
             return Some(transmit);
         }
+        // A sample leaves before the openers whose ports it is to foretell.
+        if let Some(sample) = self.commons.poll_transmit() {
+            return Some(sample);
+        }
         self.peers.values_mut().find_map(Peer::poll_transmit)
     }
 
@@ -438,6 +444,7 @@ impl Node {
         let ours = [
             self.probing.poll_timeout(),
             self.mapped.poll_timeout(),
+            self.commons.poll_timeout(),
             self.relays.poll_timeout(),
         ];
         earliest(peers.chain(ours))
@@ -455,6 +462,9 @@ impl Node {
             rng: &mut self.rng,
             relayed: self.gathered.relayed(),
             channels_stale: &mut self.channels_stale,
+            commons: &mut self.commons,
+            standing: &self.standing,
+            remembered: &mut self.remembered,
         };
         act(&mut self.peers, &mut surroundings)
     }

@@ -1,8 +1,12 @@
 //! One peer run: its description, the agent that punches toward it, and the passing of time.
 //!
-//! * `channels`: which channels its allocations need; `paths`: what becomes of what the agent reports.
+//! * `channels`: which channels its allocations need; `paths`: what becomes of what the agent reports;
+//!   `observation`: what is seen of the peer while no direct path works;
+//!   `climbing`: what its ladder knows, wants and gets.
 
 mod channels;
+mod climbing;
+mod observation;
 mod paths;
 
 use std::collections::BTreeSet;
@@ -13,14 +17,17 @@ use punch::{Agent, AgentConfig, Candidate, CandidateKind, PairId, Role};
 use rand::Rng;
 use sansio::{Datagram, Deadline, Handled, Transmit, earliest};
 
+use self::observation::Observation;
 use crate::credentials::pair_credentials;
 use crate::description::{Description, Side};
 use crate::event::{DropCause, Event, PeerId};
 use crate::kept::{KeptPaths, Path};
 use crate::path::{PathId, PathView};
 use crate::surroundings::Surroundings;
-use crate::traversal::{Ledger, LedgerEntry};
+use crate::traversal::{Ladder, LedgerEntry};
 use crate::watch::Verdict;
+
+use climbing::Climb;
 
 /// The egress side checks a path itself when nothing was heard on it for two of the ingress side's intervals
 /// and a little: it is not kept, or our own NAT has moved and keeps the ingress side out.
@@ -45,7 +52,8 @@ pub(crate) struct Peer {
     paths: KeptPaths,
     restarts: Vec<(Instant, PairId)>,
     use_relays: bool,
-    ledger: Ledger,
+    observation: Observation,
+    climb: Climb,
 }
 
 impl Peer {
@@ -64,6 +72,10 @@ impl Peer {
             Side::Egress => Role::Controlled,
         };
         let credentials = pair_credentials(ours, &theirs);
+        let remembered = surroundings.remembered.get(&theirs.identity).copied();
+        let mut ladder_seed = [0; 32];
+        surroundings.rng.fill_bytes(&mut ladder_seed);
+        let ladder = Ladder::new(id, ours.role, remembered, ladder_seed);
         Self {
             id,
             side: ours.role,
@@ -74,7 +86,8 @@ impl Peer {
             paths: KeptPaths::default(),
             restarts: Vec::new(),
             use_relays,
-            ledger: Ledger::default(),
+            observation: Observation::default(),
+            climb: Climb::new(ladder),
         }
     }
 
@@ -86,6 +99,7 @@ impl Peer {
         now: Instant,
     ) {
         self.started = Some(now);
+        self.climb.ladder.start(now);
         self.set_local_candidates(locals, surroundings, now);
         self.apply_remote_candidates(surroundings, now);
     }
@@ -106,6 +120,8 @@ impl Peer {
             self.apply_remote_candidates(surroundings, now);
             self.heed_news(now);
         }
+        self.read_described_notes(surroundings, now);
+        self.drain(surroundings, now);
     }
 
     fn apply_remote_candidates(&mut self, surroundings: &mut Surroundings<'_>, now: Instant) {
@@ -236,6 +252,7 @@ impl Peer {
             });
         }
         *surroundings.channels_stale = true;
+        self.leave_ladder(surroundings);
     }
 
     // --- time ---
@@ -245,6 +262,7 @@ impl Peer {
             return;
         }
         self.agent.handle_timeout(now);
+        self.observe(surroundings, now);
         let (due, later): (Vec<_>, Vec<_>) =
             self.restarts.drain(..).partition(|(at, _)| *at <= now);
         self.restarts = later;
@@ -264,6 +282,7 @@ impl Peer {
             });
             *surroundings.channels_stale = true;
         }
+        self.sweep_winners(surroundings, now);
         self.drain(surroundings, now);
     }
 
@@ -319,7 +338,7 @@ impl Peer {
 
     /// Returns what each strategy has cost and brought.
     pub(crate) fn ledger(&self) -> &[LedgerEntry] {
-        self.ledger.entries()
+        self.climb.ladder.ledger()
     }
 
     pub(crate) fn owns(&self, path: PathId) -> bool {
@@ -350,6 +369,10 @@ impl Peer {
         earliest([
             restart.map(|at| Deadline::new(at, "check again")),
             superseded.map(|at| Deadline::new(at, "drop a superseded path")),
+            self.climb.ladder.poll_timeout(),
+            self.climb
+                .next_sweep()
+                .map(|at| Deadline::new(at, "close a socket that won once")),
             self.next_look(),
             self.agent.poll_timeout(),
         ])

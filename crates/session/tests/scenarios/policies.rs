@@ -87,10 +87,9 @@ fn a_description_that_does_not_answer_ours_starts_nothing_on_the_ingress_side() 
     assert!(node.set_peer(PeerId(0), description.clone(), now));
     assert!(!node.is_fresh(PeerId(0)));
     // One that answers an earlier run of ours is no better.
-    description.answers.push(session::Answer {
-        instance,
-        nonce: Hex([0; 16]),
-    });
+    description
+        .answers
+        .push(session::Answer::new(instance, Hex([0; 16])));
     assert!(node.set_peer(PeerId(0), description.clone(), now));
     let before = world.hosts[ingress].sent.len();
     world.run(10 * SECOND);
@@ -102,7 +101,7 @@ fn a_description_that_does_not_answer_ours_starts_nothing_on_the_ingress_side() 
 
     description
         .answers
-        .push(session::Answer { instance, nonce });
+        .push(session::Answer::new(instance, nonce));
     let now = world.now;
     let node = &mut world.hosts[ingress].node;
     assert!(node.set_peer(PeerId(0), description, now));

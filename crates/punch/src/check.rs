@@ -42,8 +42,8 @@ pub(crate) struct Request<'a> {
     pub(crate) id: TransactionId,
     /// What the peer would have us give to its address if we do not know it.
     pub(crate) priority: u32,
-    /// How long it was, in bytes.
-    pub(crate) length: usize,
+    /// How long it was, in bytes, if it was padded; else zero.
+    pub(crate) padded_length: usize,
     pub(crate) note: Option<&'a [u8]>,
 }
 
@@ -135,7 +135,7 @@ impl CheckCodec {
         self.close(message.raw_attribute(NOTE, note)?)
     }
 
-    /// Encodes an answer as long as its request was.
+    /// Encodes an answer; `length` is that of a padded request, which it equals, or zero.
     pub(crate) fn encode_answer(
         &self,
         id: TransactionId,
@@ -146,8 +146,6 @@ impl CheckCodec {
         let message =
             MessageBuilder::new(&mut buffer, Class::SuccessResponse, Method::BINDING, id)?
                 .attribute(&XorMappedAddress(mapped))?;
-        // Small requests differ by some bytes from small answers; padding those would be waste.
-        let length = if self.is_full_size(length) { length } else { 0 };
         self.close(pad(message, length)?)
     }
 
@@ -230,12 +228,13 @@ impl CheckCodec {
         let Ok(Priority(priority)) = message.read() else {
             return Received::Malformed;
         };
+        let is_padded = message.read::<Padding<'_>>().is_ok();
         let mut attributes = message.attributes();
         let note = attributes.find(|attribute| attribute.kind == NOTE);
         Received::Request(Request {
             id: message.transaction_id(),
             priority,
-            length,
+            padded_length: if is_padded { length } else { 0 },
             note: note.map(|note| note.value),
         })
     }

@@ -20,6 +20,8 @@ pub(crate) struct SentCheck {
     pub(crate) sent_at: Instant,
     /// The layer above asked for it and is told how it ends.
     pub(crate) commanded: bool,
+    /// The layer above asked whether small packets pass.
+    pub(crate) commanded_small: bool,
     pub(crate) size: Size,
     /// How many full-size checks of its pair had been sent before, unanswered.
     pub(crate) full_sent: u32,
@@ -120,6 +122,7 @@ mod tests {
                 pair: PairId(1),
                 sent_at,
                 commanded: false,
+                commanded_small: false,
                 size: Size::Small,
                 full_sent: 0,
             };
@@ -139,6 +142,7 @@ mod tests {
             pair: PairId(1),
             sent_at: epoch,
             commanded: false,
+            commanded_small: false,
             size: Size::Small,
             full_sent: 0,
         };

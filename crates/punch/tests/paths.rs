@@ -4,7 +4,7 @@ mod world;
 
 use std::time::Duration;
 
-use punch::{AgentConfig, CandidateKind, Event, PairState, Role};
+use punch::{AgentConfig, CandidateKind, Event, PairState, Probe, Role, Volley};
 use world::{
     Filtering, Mapping, Nat, World, address, candidate, credentials, credentials_with, host,
 };
@@ -227,6 +227,74 @@ fn openers_keep_an_early_packet_from_taking_the_tuple() {
         "the model has no clash"
     );
     assert_eq!(world.nodes[0].agent.stats().openers_sent, 0);
+}
+
+/// The first checks of A arrive at B's router, which accepts what comes unasked, seconds before B opens: B's packets to
+/// A leave from another port from then on.
+fn shifted(filtering_of_a: Filtering) -> World {
+    let mut world = World::new();
+    let lifetime = Some(Duration::from_secs(30));
+    let mut strict = Nat::new("198.51.100.1", Mapping::Independent, filtering_of_a);
+    strict.lifetime = lifetime;
+    let apdf = Filtering::AddressAndPort;
+    let mut accepting = Nat::new("198.51.100.2", Mapping::Independent, apdf);
+    accepting.lifetime = lifetime;
+    accepting.accepts_unsolicited = true;
+    let (a, b) = (world.lan(Some(strict)), world.lan(Some(accepting)));
+    world.node(a, "192.168.1.5:40000", Role::Controlling);
+    world.node(b, "10.0.0.7:41000", Role::Controlled);
+    world.describe(1, 0);
+    world.run_for(3 * SECOND);
+    world.describe(0, 1);
+    world
+}
+
+#[test]
+fn a_shifted_mapping_is_met_by_its_peer_reflexive_address_where_the_filter_lets_it_in() {
+    let mut world = shifted(Filtering::Address);
+    let took = world.run_until(SECOND, both_direct);
+    assert!(took.is_some(), "not within a second");
+    let remote = world.nodes[0].validated()[0].1;
+    assert_ne!(remote, address("198.51.100.2:41000"), "nothing was shifted");
+}
+
+#[test]
+fn a_shifted_mapping_heals_once_the_slow_checks_have_let_it_die() {
+    let mut world = shifted(Filtering::AddressAndPort);
+    assert!(
+        world.run_until(10 * SECOND, both_direct).is_none(),
+        "the model has no clash"
+    );
+    let took = world.run_until(1800 * SECOND, both_direct);
+    assert!(took.is_some(), "it never healed");
+    assert_eq!(
+        world.nodes[0].validated()[0].1,
+        address("198.51.100.2:41000")
+    );
+}
+
+#[test]
+fn a_shifted_mapping_does_not_touch_a_fresh_socket() {
+    let mut world = shifted(Filtering::AddressAndPort);
+    assert!(world.run_until(10 * SECOND, both_direct).is_none());
+    let fresh = world.add_anchors(1, 1, CandidateKind::Predicted)[0];
+    let seen = world.sample(1, fresh);
+    let volley = |local, remote, openers| Volley {
+        probes: vec![Probe { local, remote }],
+        kind: CandidateKind::Predicted,
+        per_second: 500,
+        openers,
+        passes: 1,
+        pass_gap: Duration::ZERO,
+    };
+    let now = world.now;
+    let opener = volley(fresh, address("198.51.100.1:40000"), true);
+    world.nodes[1].agent.start_volley(opener, now);
+    world.run_for(Duration::from_millis(50));
+    let now = world.now;
+    let guess = volley(address("192.168.1.5:40000"), seen, false);
+    world.nodes[0].agent.start_volley(guess, now);
+    assert!(world.run_until(SECOND, both_direct).is_some());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use punch::{AgentConfig, Candidate, CandidateKind, PairId, Role};
+use punch::{AgentConfig, Candidate, CandidateKind, PairId, Probe, Role, Volley};
 use world::{Filtering, Mapping, Nat, World, address};
 
 #[derive(Clone, Debug)]
@@ -18,6 +18,11 @@ enum Op {
     Check(u8),
     Restart(u8),
     RestartUnvalidated,
+    AddAnchor(u8),
+    Volley(u8, u16),
+    StopVolleys,
+    Note(u8, u16),
+    Narrow(bool),
     Run(u16),
     Late(u16),
 }
@@ -31,6 +36,11 @@ fn op() -> impl Strategy<Value = Op> {
         any::<u8>().prop_map(Op::Check),
         any::<u8>().prop_map(Op::Restart),
         Just(Op::RestartUnvalidated),
+        any::<u8>().prop_map(Op::AddAnchor),
+        (any::<u8>(), 0..3000_u16).prop_map(|(n, probes)| Op::Volley(n, probes)),
+        Just(Op::StopVolleys),
+        (any::<u8>(), 0..700_u16).prop_map(|(n, length)| Op::Note(n, length)),
+        any::<bool>().prop_map(Op::Narrow),
         (1..3000_u16).prop_map(Op::Run),
         (1..30_000_u16).prop_map(Op::Late),
     ]
@@ -41,8 +51,11 @@ fn some_candidate(kind: u8, n: u8, preference: u16) -> Candidate {
         CandidateKind::Host,
         CandidateKind::PeerReflexive,
         CandidateKind::ServerReflexive,
+        CandidateKind::PortMapped,
+        CandidateKind::Predicted,
+        CandidateKind::Birthday,
         CandidateKind::Relayed,
-    ][usize::from(kind % 4)];
+    ][usize::from(kind % 7)];
     let remote = match n % 8 {
         0 => SocketAddr::from(([192, 168, 1, 5], 40_000)),
         1 => SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n))),
@@ -64,7 +77,7 @@ fn apply(world: &mut World, op: &Op) {
             let base = world.nodes[0].base;
             let candidate = Candidate {
                 base,
-                ..some_candidate(kind % 3, *n, 5)
+                ..some_candidate(kind % 6, *n, 5)
             };
             world.nodes[0].agent.add_local_candidate(candidate, now);
         }
@@ -99,11 +112,49 @@ fn apply(world: &mut World, op: &Op) {
             }
         }
         Op::RestartUnvalidated => world.nodes[0].agent.restart_unvalidated(now),
+        Op::AddAnchor(n) => {
+            world.add_anchors(0, u16::from(*n), CandidateKind::Birthday);
+        }
+        Op::Volley(n, probes) => start_volley(world, *n, *probes),
+        Op::StopVolleys => {
+            for volley in std::mem::take(&mut world.volleys) {
+                world.nodes[0].agent.stop_volley(volley);
+            }
+        }
+        Op::Note(n, length) => {
+            if let Some(pair) = pick(world, *n) {
+                let note = vec![*n; usize::from(*length)];
+                let _ = world.nodes[0].agent.send_note(pair, note, now);
+            }
+        }
+        Op::Narrow(narrow) => world.nodes[1].bytes_max = narrow.then_some(1000),
         Op::Run(ms) => world.run_for(Duration::from_millis(u64::from(*ms))),
         // The driver slept through deadlines (`World::run` asserts progress when it wakes).
         Op::Late(ms) => world.now += Duration::from_millis(u64::from(*ms)),
     }
     world.drain(0);
+}
+
+/// Guesses from the main socket and the anchors, some of which are right.
+fn start_volley(world: &mut World, n: u8, probes: u16) {
+    let node = &mut world.nodes[0];
+    let bases: Vec<_> = std::iter::once(node.base)
+        .chain(node.anchors.clone())
+        .collect();
+    let probes = (0..probes).map(|port| Probe {
+        local: bases[usize::from(port) % bases.len()],
+        remote: SocketAddr::from(([198, 51, 100, 2], 40_900 + port)),
+    });
+    let volley = Volley {
+        probes: probes.collect(),
+        kind: CandidateKind::Birthday,
+        per_second: 1 + 10 * u32::from(n),
+        openers: n.is_multiple_of(2),
+        passes: n % 4,
+        pass_gap: Duration::from_millis(u64::from(n)),
+    };
+    let id = node.agent.start_volley(volley, world.now);
+    world.volleys.push(id);
 }
 
 fn simulate(ops: &[Op]) -> World {
@@ -153,6 +204,13 @@ fn simulate(ops: &[Op]) -> World {
             ends.len(),
             agent.pairs().count(),
             "two pairs have the same ends"
+        );
+        let stats = agent.stats();
+        assert!(stats.anchors_peak <= 256);
+        let elapsed = (world.now - world.epoch).as_millis() as u64;
+        assert!(
+            stats.volley_probes_sent <= elapsed / 2 + 6,
+            "too many probes"
         );
         let unvalidated = agent.pairs().any(|pair| !pair.is_validated());
         assert!(

@@ -330,24 +330,23 @@ fn roam(world: &mut World, places: u16, pause: Duration) {
         let from = SocketAddr::from(([198, 51, 100, 1], 1000 + n));
         let request = caught_request(world);
         let _ = receive(world, from, &request);
-        let sent: Vec<_> = std::iter::from_fn(|| world.nodes[0].agent.poll_transmit()).collect();
-        let Some(triggered) = sent.last().map(|sent| sent.payload.clone()) else {
-            continue; // refused
-        };
-        let datagram = Datagram {
-            local: address(THEIRS),
-            remote: address(OURS),
-            payload: &triggered,
-        };
-        let now = world.now;
-        let _ = world.nodes[1].agent.handle_datagram(datagram, now);
-        let answer = world.nodes[1]
-            .agent
-            .poll_transmit()
-            .expect("an answer")
-            .payload;
-        let _ = receive(world, from, &answer);
-        while world.nodes[1].agent.poll_transmit().is_some() {}
+        // The small check that the request triggered, then the full-size one that its answer brings.
+        for _ in 0..2 {
+            let sent = std::iter::from_fn(|| world.nodes[0].agent.poll_transmit());
+            let Some(check) = sent.last() else {
+                break; // refused
+            };
+            let datagram = Datagram {
+                local: address(THEIRS),
+                remote: address(OURS),
+                payload: &check.payload,
+            };
+            let now = world.now;
+            let _ = world.nodes[1].agent.handle_datagram(datagram, now);
+            let answer = world.nodes[1].agent.poll_transmit().expect("an answer");
+            let _ = receive(world, from, &answer.payload);
+            while world.nodes[1].agent.poll_transmit().is_some() {}
+        }
         while world.nodes[0].agent.poll_event().is_some() {}
         world.now += pause;
     }

@@ -94,7 +94,10 @@ impl Agent {
             return;
         };
         if pair.is_validated() {
-            self.push_event(Event::SmallAnswered { pair: check.pair });
+            // One that was scheduled before, and answered late, tells nothing new.
+            if check.commanded_small {
+                self.push_event(Event::SmallAnswered { pair: check.pair });
+            }
             return;
         }
         match pair.width.small_answered(check.full_sent) {

@@ -64,6 +64,7 @@ impl Agent {
             pair: id,
             sent_at: now,
             commanded: cause == Cause::Commanded,
+            commanded_small: cause == Cause::CommandedSmall,
             size,
             full_sent: pair.width.full_sent(),
         };

@@ -52,15 +52,15 @@ impl Agent {
             return;
         };
         self.report_removed();
-        self.answer(request.id, request.length, local, remote);
+        self.answer(request.id, request.padded_length, local, remote);
         if admission == Admission::Fresh {
-            self.hear_peer(pair, request.length, now);
+            self.hear_peer(pair, request.padded_length, now);
             self.hear_note(pair, request);
         }
     }
 
-    /// Answers in the length of the request, so that a full-size one is a full-size round trip and a small one
-    /// makes us send nothing long.
+    /// Answers a padded request in its own length, so that it is a full-size round trip, and any other one in small:
+    /// what is sent here is never longer than what came.
     fn answer(&mut self, id: TransactionId, length: usize, local: SocketAddr, remote: SocketAddr) {
         let Ok(payload) = self.codec.encode_answer(id, remote, length) else {
             self.stats.transmits_dropped += 1;
@@ -77,11 +77,9 @@ impl Agent {
     }
 
     /// The peer's packets arrive on this pair: the layer above learns it, and a check goes the other way.
-    fn hear_peer(&mut self, id: PairId, length: usize, now: Instant) {
-        let is_full = self.codec.is_full_size(length);
-        let Some(size) = self.triggered_size(id, is_full) else {
-            return;
-        };
+    fn hear_peer(&mut self, id: PairId, padded_length: usize, now: Instant) {
+        let is_full = self.codec.is_full_size(padded_length);
+        let size = self.triggered_size(id);
         let Some(pair) = self.checklist.pair_mut(id) else {
             return;
         };
@@ -116,13 +114,14 @@ impl Agent {
     /// A check triggered by the peer is of full size from the start, which saves the side that is heard first the
     /// small one's round trip: a request that has come this way says that the other way is worth it.
     ///
-    /// Not so where the request is small and comes from an address that nobody has named or proven: a recorded one
-    /// with a forged source would make us send ten times its length to somebody who never asked. An address that
-    /// the peer has named gets no more of them than if the request had come from there.
-    fn triggered_size(&self, id: PairId, is_full: bool) -> Option<Size> {
-        let pair = self.checklist.pair(id)?;
-        let is_worth_it =
-            is_full || pair.width.is_proven() || self.checklist.is_named(pair.remote.address);
-        Some(if is_worth_it { Size::Full } else { Size::Small })
+    /// Not so where it comes from an address that nobody has named or proven: a recorded request with a forged
+    /// source would make us send ten times its length to somebody who never asked. An address that the peer
+    /// has named gets no more than if the request had come from there.
+    fn triggered_size(&self, id: PairId) -> Size {
+        let pair = self.checklist.pair(id);
+        let is_worth_it = pair.is_some_and(|pair| {
+            pair.width.is_proven() || self.checklist.is_named(pair.remote.address)
+        });
+        if is_worth_it { Size::Full } else { Size::Small }
     }
 }

@@ -1,7 +1,7 @@
 //! Agents behind small NATs, in virtual time: what the scenarios of this crate need and no more.
 //!
-//! Every LAN is one NAT (or none), every host one socket and perhaps one relayed address. Packets take
-//! 10 ms, get lost as asked, and those with a TTL of 2 or less open the NAT but do not arrive beyond it.
+//! Every LAN is one NAT (or none), every host one socket, perhaps anchors and perhaps one relayed address. Packets
+//! take 10 ms, get lost as asked, and those with a TTL of 2 or less open the NAT but do not arrive beyond it.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use punch::{
     Agent, AgentConfig, Candidate, CandidateKind, Event, PairCredentials, PairId, PairState, Role,
+    VolleyId,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sansio::{Datagram, Transmit};
@@ -67,11 +68,16 @@ pub struct Nat {
     /// Plain Linux masquerade without a firewall: what arrives unasked takes the tuple, and a later
     /// packet of ours to the same remote gets another port.
     pub accepts_unsolicited: bool,
-    next_port: u16,
-    ports: BTreeMap<(SocketAddr, Option<SocketAddr>), u16>,
+    /// How long an entry without traffic lives; for ever when there is none.
+    pub lifetime: Option<Duration>,
+    /// Draws new ports at random instead of one after the other.
+    pub random: Option<StdRng>,
+    pub stride: u16,
+    pub next_port: u16,
+    ports: BTreeMap<(SocketAddr, Option<SocketAddr>), (u16, Instant)>,
     inside: BTreeMap<u16, SocketAddr>,
-    sent_to: BTreeSet<(u16, SocketAddr)>,
-    clashes: BTreeSet<(u16, SocketAddr)>,
+    sent_to: BTreeMap<(u16, SocketAddr), Instant>,
+    clashes: BTreeMap<(u16, SocketAddr), Instant>,
 }
 
 impl Nat {
@@ -81,45 +87,75 @@ impl Nat {
             mapping,
             filtering,
             accepts_unsolicited: false,
+            lifetime: None,
+            random: None,
+            stride: 7,
             next_port: 50_000,
             ports: BTreeMap::new(),
             inside: BTreeMap::new(),
-            sent_to: BTreeSet::new(),
-            clashes: BTreeSet::new(),
+            sent_to: BTreeMap::new(),
+            clashes: BTreeMap::new(),
         }
     }
 
-    fn send(&mut self, from: SocketAddr, to: SocketAddr) -> SocketAddr {
-        let clashed = self.clashes.contains(&(from.port(), to));
+    pub fn bindings(&self) -> usize {
+        self.ports.len()
+    }
+
+    fn is_alive(&self, last: Instant, now: Instant) -> bool {
+        self.lifetime.is_none_or(|lifetime| now - last < lifetime)
+    }
+
+    fn send(&mut self, from: SocketAddr, to: SocketAddr, now: Instant) -> SocketAddr {
+        let alive = |nat: &Self, known: Option<&(u16, Instant)>| {
+            known.copied().filter(|(_, last)| nat.is_alive(*last, now))
+        };
+        let shifted = alive(self, self.ports.get(&(from, Some(to)))).is_some();
+        let taken = self.clashes.get(&(from.port(), to)).copied();
+        let clashed = shifted || taken.is_some_and(|last| self.is_alive(last, now));
         let key = match self.mapping {
             Mapping::Independent if !clashed => (from, None),
             Mapping::Independent | Mapping::PerDestination => (from, Some(to)),
         };
-        let port = match self.ports.get(&key) {
-            Some(port) => *port,
+        let port = match alive(self, self.ports.get(&key)) {
+            Some((port, _)) => port,
             None if self.mapping == Mapping::Independent && !clashed => from.port(),
-            None => {
-                self.next_port += 7;
-                self.next_port
-            }
+            None => self.draw_port(),
         };
-        self.ports.insert(key, port);
+        self.ports.insert(key, (port, now));
         self.inside.insert(port, from);
-        self.sent_to.insert((port, to));
+        self.sent_to.insert((port, to), now);
         SocketAddr::new(self.public_ip, port)
     }
 
-    fn receive(&mut self, port: u16, from: SocketAddr) -> Option<SocketAddr> {
+    fn draw_port(&mut self) -> u16 {
+        let Some(rng) = &mut self.random else {
+            self.next_port += self.stride;
+            return self.next_port;
+        };
+        loop {
+            let port = rng.random_range(1024..=u16::MAX);
+            if !self.inside.contains_key(&port) {
+                return port;
+            }
+        }
+    }
+
+    fn receive(&mut self, port: u16, from: SocketAddr, now: Instant) -> Option<SocketAddr> {
+        let opened = |at: Instant| self.is_alive(at, now);
         let passes = match self.filtering {
             Filtering::Independent => true,
             Filtering::Address => self
                 .sent_to
                 .iter()
-                .any(|(p, to)| *p == port && to.ip() == from.ip()),
-            Filtering::AddressAndPort => self.sent_to.contains(&(port, from)),
+                .any(|((p, to), at)| *p == port && to.ip() == from.ip() && opened(*at)),
+            Filtering::AddressAndPort => self
+                .sent_to
+                .get(&(port, from))
+                .is_some_and(|at| opened(*at)),
         };
         if !passes && self.accepts_unsolicited {
-            self.clashes.insert((port, from));
+            self.clashes.insert((port, from), now);
         }
         if passes {
             self.inside.get(&port).copied()
@@ -134,6 +170,9 @@ pub struct Node {
     pub lan: usize,
     pub base: SocketAddr,
     pub relayed: Option<SocketAddr>,
+    pub anchors: BTreeSet<SocketAddr>,
+    /// Longer datagrams of it get lost.
+    pub bytes_max: Option<usize>,
     pub candidates: Vec<Candidate>,
     pub events: Vec<Event>,
     pub sent: Vec<(Duration, Transmit)>,
@@ -154,6 +193,14 @@ impl Node {
         self.agent
             .pairs()
             .any(|pair| pair.is_validated() && !pair.is_relayed())
+    }
+
+    pub fn has(&self, event: impl Fn(&Event) -> bool) -> bool {
+        self.events.iter().any(event)
+    }
+
+    fn owns(&self, local: SocketAddr) -> bool {
+        self.base == local || self.anchors.contains(&local)
     }
 
     pub fn first_validated(&self) -> Option<PairId> {
@@ -179,6 +226,8 @@ pub struct World {
     pub loss_percent: u32,
     /// Every datagram also arrives a second time.
     pub duplicates: bool,
+    pub delay: Duration,
+    pub volleys: Vec<VolleyId>,
     flying: BTreeMap<(Instant, u64), Packet>,
     packets: u64,
     rng: StdRng,
@@ -195,10 +244,17 @@ impl World {
             nodes: Vec::new(),
             loss_percent: 0,
             duplicates: false,
+            delay: DELAY,
+            volleys: Vec::new(),
             flying: BTreeMap::new(),
             packets: 0,
             rng: StdRng::from_seed([99; 32]),
         }
+    }
+
+    /// Draws other losses.
+    pub fn reseed(&mut self, seed: u64) {
+        self.rng = StdRng::seed_from_u64(seed);
     }
 
     pub fn lan(&mut self, nat: Option<Nat>) -> usize {
@@ -220,10 +276,11 @@ impl World {
         config: AgentConfig,
     ) -> usize {
         let index = self.nodes.len();
-        let mut agent = Agent::new(config, role, credentials, [index as u8; 32], self.now);
+        let now = self.now;
+        let mut agent = Agent::new(config, role, credentials, [index as u8; 32], now);
         let mut candidates = vec![host(base)];
         if let Some(nat) = &mut self.lans[lan] {
-            let seen = nat.send(address(base), address(STUN_SERVER));
+            let seen = nat.send(address(base), address(STUN_SERVER), now);
             let kind = CandidateKind::ServerReflexive;
             candidates.push(Candidate::new(kind, seen, address(base), 65535));
         }
@@ -235,11 +292,37 @@ impl World {
             lan,
             base: address(base),
             relayed: None,
+            anchors: BTreeSet::new(),
+            bytes_max: None,
             candidates,
             events: Vec::new(),
             sent: Vec::new(),
         });
         index
+    }
+
+    /// Opens sockets on a host and makes them anchors.
+    pub fn add_anchors(&mut self, node: usize, count: u16, kind: CandidateKind) -> Vec<SocketAddr> {
+        let now = self.now;
+        let node = &mut self.nodes[node];
+        let first = 20_000 + node.anchors.len() as u16;
+        let bases: Vec<_> = (first..first + count)
+            .map(|port| SocketAddr::new(node.base.ip(), port))
+            .collect();
+        for base in &bases {
+            node.anchors.insert(*base);
+            node.agent.add_anchor(*base, kind, now);
+        }
+        bases
+    }
+
+    /// Asks a STUN server what a socket looks like from outside.
+    pub fn sample(&mut self, node: usize, base: SocketAddr) -> SocketAddr {
+        let (now, lan) = (self.now, self.nodes[node].lan);
+        match &mut self.lans[lan] {
+            Some(nat) => nat.send(base, address(STUN_SERVER), now),
+            None => base,
+        }
     }
 
     pub fn add_relay(&mut self, node: usize, relayed: &str) {
@@ -358,13 +441,19 @@ impl World {
             world
                 .nodes
                 .iter()
-                .position(|n| n.lan == lan && n.base == destination)
+                .position(|n| n.lan == lan && n.owns(destination))
         };
         let is_relayed = self.nodes[from].relayed == Some(source);
         assert!(
-            is_relayed || source == self.nodes[from].base,
+            is_relayed || self.nodes[from].owns(source),
             "unknown source {source}"
         );
+        if self.nodes[from]
+            .bytes_max
+            .is_some_and(|max| payload.len() > max)
+        {
+            return;
+        }
         if !is_relayed && let Some(node) = on_lan(self) {
             return self.fly(node, destination, source, payload);
         }
@@ -373,7 +462,7 @@ impl World {
             return; // no route
         }
         let outside = match &mut self.lans[lan] {
-            Some(nat) if !is_relayed => nat.send(source, destination),
+            Some(nat) if !is_relayed => nat.send(source, destination, self.now),
             Some(_) | None => source,
         };
         if ttl.is_some_and(|ttl| ttl <= 2) {
@@ -393,19 +482,19 @@ impl World {
             .position(|nat| public(nat) == Some(destination.ip()))
         {
             let nat = self.lans[lan].as_mut().expect("found by its NAT");
-            let inner = nat.receive(destination.port(), outside);
-            let node = inner.and_then(|inner| {
-                self.nodes
-                    .iter()
-                    .position(|node| node.lan == lan && node.base == inner)
-            });
+            let Some(inner) = nat.receive(destination.port(), outside, self.now) else {
+                return;
+            };
+            let node = self
+                .nodes
+                .iter()
+                .position(|node| node.lan == lan && node.owns(inner));
             if let Some(node) = node {
-                let local = self.nodes[node].base;
-                self.fly(node, local, outside, payload);
+                self.fly(node, inner, outside, payload);
             }
             return;
         }
-        let is_public = |node: &Node| self.lans[node.lan].is_none() && node.base == destination;
+        let is_public = |node: &Node| self.lans[node.lan].is_none() && node.owns(destination);
         if let Some(node) = self.nodes.iter().position(is_public) {
             self.fly(node, destination, outside, payload);
         }
@@ -417,7 +506,7 @@ impl World {
                 continue;
             }
             self.packets += 1;
-            let arrival = self.now + DELAY + Duration::from_millis(u64::from(copy));
+            let arrival = self.now + self.delay + Duration::from_millis(u64::from(copy));
             let packet = Packet {
                 node,
                 local,

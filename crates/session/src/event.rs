@@ -156,8 +156,12 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DropCause {
-    /// Checks stayed unanswered.
+    /// Checks stayed unanswered, and nothing else was heard.
     Silent,
+    /// Full-size checks stayed unanswered while small ones were answered.
+    SmallPacketsOnly,
+    /// The peer was heard, and our checks stayed unanswered: what we send does not arrive.
+    OneDirection,
     /// The allocation that it ran through is gone.
     RelayLost,
     /// A better path took its place and no standby is needed.
@@ -174,6 +178,8 @@ impl DropCause {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Silent => "silent",
+            Self::SmallPacketsOnly => "small packets only",
+            Self::OneDirection => "one direction only",
             Self::RelayLost => "relay lost",
             Self::Superseded => "superseded",
             Self::PeerRemoved => "peer removed",

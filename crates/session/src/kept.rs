@@ -21,6 +21,10 @@ pub(crate) struct Path {
     pub(crate) route: Option<Route>,
     /// Whether our own check was answered, so that packets flow both ways.
     pub(crate) validated: bool,
+    /// When it was found.
+    pub(crate) made: Instant,
+    /// When a check of ours was last answered.
+    pub(crate) answered: Instant,
     pub(crate) watch: Watch,
     /// When anything authentic last arrived on it.
     pub(crate) heard: Instant,
@@ -28,7 +32,17 @@ pub(crate) struct Path {
     pub(crate) questioned: Option<Instant>,
 }
 
+/// While a path opens both ends ask on it.
+const OPENING: Duration = Duration::from_secs(5);
+/// An answer that is no older says more than a question.
+const ANSWERED_LATELY: Duration = Duration::from_secs(1);
+
 impl Path {
+    /// Returns whether both ends know the path, and it was not proven just now.
+    pub(crate) fn is_settled(&self, now: Instant) -> bool {
+        self.validated && now >= self.made + OPENING && now >= self.answered + ANSWERED_LATELY
+    }
+
     fn is_usable(&self) -> bool {
         self.route.is_some() && self.validated
     }
@@ -275,6 +289,8 @@ mod tests {
             },
             route: Some(Route::Direct { local, remote }),
             validated: true,
+            made: now,
+            answered: now,
             watch: Watch::new(Duration::from_millis(10), 0.5, now),
             heard: now,
             questioned: None,

@@ -1,14 +1,16 @@
 //! What a peer may use of the node that owns it, for the time of one call.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rand::rngs::StdRng;
 
+use crate::description::{IdentityKey, InstanceId};
 use crate::event::Event;
 use crate::kind::Interfaces;
 use crate::path::PathId;
 use crate::relays::Relays;
+use crate::traversal::{Commons, Profile, Strategy};
 
 /// What peers share.
 pub(crate) struct Surroundings<'a> {
@@ -20,6 +22,22 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) relayed: &'a [SocketAddr],
     /// Set when channels may be bound that nobody wants any more.
     pub(crate) channels_stale: &'a mut bool,
+    pub(crate) commons: &'a mut Commons,
+    pub(crate) standing: &'a Standing,
+    pub(crate) remembered: &'a mut BTreeMap<IdentityKey, Strategy>,
+}
+
+/// What ladders know of this end.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) instance: InstanceId,
+    pub(crate) ours: Profile,
+    /// Where STUN servers see our main IPv4 socket, the newest last.
+    pub(crate) seen_at: Vec<SocketAddr>,
+    /// That socket.
+    pub(crate) base: Option<SocketAddr>,
+    /// Whether direct paths are wanted at all.
+    pub(crate) may_climb: bool,
 }
 
 impl Surroundings<'_> {

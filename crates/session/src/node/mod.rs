@@ -75,6 +75,8 @@ pub struct NodeStats {
     pub peers_refused: u64,
     /// Packets for peers behind our relay that could not be sent: no channel was bound yet, or ever will be.
     pub relayed_unsent: u64,
+    /// How often a ladder had to wait: for its turn, or because the budget of the minute was used up.
+    pub rounds_postponed: u64,
 }
 
 /// The sessions of this process and what they share: sockets' addresses, NAT knowledge, allocations.
@@ -168,6 +170,7 @@ impl Node {
     pub const fn stats(&self) -> NodeStats {
         NodeStats {
             relayed_unsent: self.relays.unsent(),
+            rounds_postponed: self.commons.budget.refused(),
             ..self.stats
         }
     }

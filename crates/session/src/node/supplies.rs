@@ -106,7 +106,9 @@ impl Node {
 
     /// Returns what peers are told of our NAT.
     pub(super) fn nat_summary(&self) -> NatSummary {
-        let mut nat = self.report().map(summary).unwrap_or_default();
+        let report = self.report().cloned();
+        let report = report.map(|report| self.with_surveyed_ports(report));
+        let mut nat = report.as_ref().map(summary).unwrap_or_default();
         nat.ipv6 = self.ipv6();
         // One family that works is enough for a direct path.
         if nat.ipv6 == Some(true) {
@@ -182,7 +184,7 @@ impl Node {
                 natprobe::Event::Classified(report) => {
                     self.gathered.retain_reflexive(base, &report.reflexive);
                     self.events.push_back(if base.is_ipv6() == is_ipv6_only {
-                        Event::NatClassified(report)
+                        Event::NatClassified(self.with_surveyed_ports(report))
                     } else {
                         Event::Ipv6Classified(report)
                     });
@@ -192,8 +194,10 @@ impl Node {
             }
         }
         if changed {
+            self.update_standing();
             self.mapped.heed_news(now);
             self.offer_local_candidates(now);
+            self.survey_when_due(now);
         }
         self.drain_mapped(now);
     }

@@ -271,7 +271,10 @@ impl Peer {
         }
         match self.side {
             Side::Ingress => self.watch_kept_paths(surroundings, now),
-            Side::Egress => self.question_silent_paths(surroundings, now),
+            Side::Egress => {
+                self.watch_doubted_paths(surroundings, now);
+                self.question_silent_paths(surroundings, now);
+            }
         }
         for path in self.paths.take_superseded(now) {
             let cause = DropCause::Superseded;
@@ -288,21 +291,36 @@ impl Peer {
 
     fn watch_kept_paths(&mut self, surroundings: &mut Surroundings<'_>, now: Instant) {
         for id in self.paths.watched() {
-            let Some(path) = self.paths.get_mut(id) else {
-                continue;
-            };
-            match path.watch.handle_timeout(now) {
-                Verdict::Wait => {}
-                Verdict::Check => {
-                    let (pair, in_doubt) = (path.pair, path.watch.is_in_doubt());
-                    self.agent.check(pair, now);
-                    if in_doubt {
-                        self.look_for_alternatives(id, now);
-                    }
+            self.watch_path(id, surroundings, now);
+        }
+    }
+
+    /// The egress side looks at paths only when it is told that something is wrong with them.
+    fn watch_doubted_paths(&mut self, surroundings: &mut Surroundings<'_>, now: Instant) {
+        let doubted = self.paths.iter().filter(|it| it.1.watch.is_in_doubt());
+        let doubted: Vec<_> = doubted.map(|(id, _)| id).collect();
+        for id in doubted {
+            self.watch_path(id, surroundings, now);
+        }
+    }
+
+    fn watch_path(&mut self, id: PathId, surroundings: &mut Surroundings<'_>, now: Instant) {
+        let Some(path) = self.paths.get_mut(id) else {
+            return;
+        };
+        match path.watch.handle_timeout(now) {
+            Verdict::Wait => {}
+            Verdict::Check => {
+                let (pair, in_doubt) = (path.pair, path.watch.is_in_doubt());
+                self.agent.check(pair, now);
+                if in_doubt {
+                    self.agent.check_small(pair, now);
+                    self.look_for_alternatives(id, now);
                 }
-                Verdict::Dead => {
-                    self.drop_path(id, DropCause::Silent, Some(now), surroundings, now);
-                }
+            }
+            Verdict::Dead => {
+                let cause = path.watch.cause();
+                self.drop_path(id, cause, Some(now), surroundings, now);
             }
         }
     }
@@ -386,12 +404,12 @@ impl Peer {
                     .filter_map(|id| self.paths.get(id))
                     .map(|path| Some(path.watch.poll_timeout())),
             ),
-            Side::Egress => self
-                .paths
-                .iter()
-                .map(|(_, path)| egress_deadline(path))
-                .min()
-                .map(|at| Deadline::new(at, "a silent path")),
+            Side::Egress => earliest(self.paths.iter().map(|(_, path)| {
+                if path.watch.is_in_doubt() {
+                    return Some(path.watch.poll_timeout());
+                }
+                Some(Deadline::new(egress_deadline(path), "a silent path"))
+            })),
         }
     }
 }

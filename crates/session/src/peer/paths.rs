@@ -15,6 +15,9 @@ use crate::path::{PathId, PathKind, PathView, Route};
 use crate::surroundings::Surroundings;
 use crate::watch::Watch;
 
+/// More often in one call the ladder does not act: a bound on what should end by itself.
+const CLIMBS_MAX: u32 = 8;
+
 /// Where a pair begins and ends.
 #[derive(Clone, Copy, Debug)]
 struct Ends {
@@ -25,8 +28,23 @@ struct Ends {
 }
 
 impl Peer {
-    pub(super) fn drain(&mut self, surroundings: &mut Surroundings<'_>, now: Instant) {
+    pub(crate) fn drain(&mut self, surroundings: &mut Surroundings<'_>, now: Instant) {
+        self.drain_agent(surroundings, now);
+        // What the ladder does may be answered by the agent at once, and that again by the ladder: it never
+        // takes more than a volley stopped and the next round begun.
+        for _ in 0..CLIMBS_MAX {
+            self.climb(surroundings, now);
+            if !self.drain_agent(surroundings, now) {
+                break;
+            }
+        }
+    }
+
+    /// Returns whether there was anything.
+    fn drain_agent(&mut self, surroundings: &mut Surroundings<'_>, now: Instant) -> bool {
+        let mut any = false;
         while let Some(event) = self.agent.poll_event() {
+            any = true;
             match event {
                 punch::Event::RemoteSeen {
                     pair,
@@ -40,6 +58,7 @@ impl Peer {
                         remote,
                         remote_kind,
                     };
+                    self.climb.ladder.heard(local_base, remote);
                     self.remote_seen(ends, surroundings, now);
                 }
                 punch::Event::PairValidated {
@@ -63,18 +82,39 @@ impl Peer {
                 punch::Event::PairRemoved { pair } => {
                     self.pair_removed(pair, surroundings, now);
                 }
+                punch::Event::SmallAnswered { pair } => {
+                    if let Some(path) = self.path_of_pair(pair) {
+                        path.watch.small_answered();
+                    }
+                }
                 // The watch counts silence itself, by anything that is heard and not by checks alone.
                 punch::Event::CheckUnanswered { .. } => {}
+                punch::Event::NoteReceived { note, .. } => {
+                    self.hear_note(&note, surroundings, now);
+                }
+                punch::Event::VolleyEnded {
+                    volley,
+                    sent,
+                    answered,
+                } => {
+                    self.volley_ended(volley, sent, answered, surroundings, now);
+                }
                 _ => {}
             }
         }
+        any
     }
 
     /// An authenticated check came from there: on the egress side that is enough to accept a carrier.
     fn remote_seen(&mut self, ends: Ends, surroundings: &mut Surroundings<'_>, now: Instant) {
+        let is_ingress = self.side == Side::Ingress;
         if let Some(path) = self.path_of_pair(ends.pair) {
             path.heard = now;
-            path.watch.heard(now);
+            path.watch.asked();
+            // The egress side asks about a path that is kept only when it hears nothing on it.
+            if is_ingress && path.is_settled(now) {
+                path.watch.doubt(now);
+            }
             return;
         }
         if !self.permits(&ends) {
@@ -111,6 +151,7 @@ impl Peer {
         };
         path.validated = true;
         path.heard = now;
+        path.answered = now;
         path.view.rtt = Some(rtt);
         path.watch.answered(rtt, now);
         self.announce_when_routed(id, surroundings, now);
@@ -131,6 +172,7 @@ impl Peer {
             return;
         };
         path.heard = now;
+        path.answered = now;
         path.view.rtt = Some(rtt);
         path.watch.answered(rtt, now);
         surroundings.events.push_back(Event::RttMeasured {
@@ -192,6 +234,8 @@ impl Peer {
             view,
             route: None,
             validated: false,
+            made: now,
+            answered: now,
             watch: Watch::new(Duration::from_millis(100), surroundings.rng.random(), now),
             heard: now,
             questioned: None,

@@ -381,6 +381,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::traversal::Strategy;
 
     fn examples() -> Vec<Message> {
         let profile = Profile {

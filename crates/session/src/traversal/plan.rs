@@ -113,9 +113,8 @@ pub(crate) const fn strategy_for(ports: Ports, failures: u32) -> Strategy {
     }
 }
 
-/// Sockets that tell where the sequence is: two before the anchors, one after.
-pub(crate) const SAMPLES_BEFORE: usize = 2;
-pub(crate) const SAMPLES: usize = SAMPLES_BEFORE + 1;
+/// Sockets that tell where the sequence is: one before the anchors, one after.
+pub(crate) const SAMPLES: u16 = 2;
 /// The least window, contiguous whatever the stride (facts/lab.md: 15 of 15 against a host that opens 50 flows
 /// a second, where a window that multiplies the stride fails).
 pub(crate) const WINDOW: u16 = 16;
@@ -129,9 +128,9 @@ pub(crate) fn sockets_for(strategy: Strategy, ports: Ports) -> u16 {
     match (strategy, ports) {
         (Strategy::Predicted, Ports::Sequential { stride }) => {
             let anchors = (WINDOW / stride.unsigned_abs().max(1)).clamp(1, 4);
-            anchors + 3
+            anchors + SAMPLES
         }
-        (Strategy::Predicted, _) => 4 + 3,
+        (Strategy::Predicted, _) => 4 + SAMPLES,
         // facts/nat-population.md, section 4: 98 % and more with as many probes; here the whole block is probed.
         (Strategy::Block, Ports::Block { first, last }) => match last - first {
             0..=127 => 16,
@@ -142,9 +141,16 @@ pub(crate) fn sockets_for(strategy: Strategy, ports: Ports) -> u16 {
     }
 }
 
-/// Returns where the sockets between two samples are. `after` is missing when its answer was lost.
-pub(crate) fn predicted_ranges(before: u16, after: Option<u16>, stride: i16) -> Vec<(u16, u16)> {
+/// Returns where the sockets between two samples are; a sample is missing when its answer was lost.
+pub(crate) fn predicted_ranges(
+    before: Option<u16>,
+    after: Option<u16>,
+    stride: i16,
+) -> Vec<(u16, u16)> {
     let forward = stride >= 0;
+    let Some(before) = before else {
+        return after.map_or_else(Vec::new, |after| contiguous(after, !forward, WINDOW));
+    };
     let distance = |to: u16| {
         if forward {
             to.wrapping_sub(before)

@@ -133,6 +133,14 @@ impl Profile {
         }
     }
 
+    /// The same NAT, of which fresh sockets have shown how it allots ports.
+    pub(crate) fn with_ports(self, allocation: &PortAllocation) -> Self {
+        Self {
+            ports: Ports::of(allocation),
+            ..self
+        }
+    }
+
     /// Takes what another source knows where this one knows nothing.
     pub(crate) fn or(self, other: Self) -> Self {
         Self {

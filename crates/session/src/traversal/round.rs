@@ -22,9 +22,7 @@ use rand::rngs::StdRng;
 use super::budget::{Budget, PACKETS_PER_SECOND, PROBES_PER_ROUND_MAX};
 use super::ledger::{Outcome, Tally};
 use super::note::{Anchored, Message, Note, Order, Part, Window};
-use super::plan::{
-    self, SAMPLES, SAMPLES_BEFORE, WINDOW, ports_to_probe, predicted_ranges, sockets_for,
-};
+use super::plan::{self, SAMPLES, WINDOW, ports_to_probe, predicted_ranges, sockets_for};
 use super::profile::Ports;
 use super::{Action, Knowledge, Strategy, VolleyOrder};
 
@@ -42,6 +40,8 @@ const OPENER_GAP: Duration = Duration::from_millis(400);
 const BIRTHDAY_OPENER_GAP: Duration = Duration::from_millis(1_500);
 /// Between two passes of a window: longer than a round trip, so that what both send meets what both opened.
 const WINDOW_GAP: Duration = Duration::from_millis(250);
+/// After the last probe: the next round is worth more than a later answer.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// An answered probe becomes a path within two round trips.
 const SETTLING: Duration = Duration::from_millis(1_500);
 
@@ -99,6 +99,8 @@ pub(crate) struct Round {
     their_window: Option<Window>,
     has_path: bool,
     tally: Tally,
+    /// How often the volley was told to stop.
+    stops: u8,
     /// What has happened, once it is over.
     outcome: Option<Outcome>,
 }
@@ -146,6 +148,7 @@ impl Round {
                 arrived: None,
                 answered: 0,
             },
+            stops: 0,
             outcome: None,
         }
     }
@@ -190,7 +193,7 @@ impl Round {
             return;
         }
         let count = if self.part == Part::Both {
-            u16::try_from(SAMPLES_BEFORE + 1).unwrap_or(u16::MAX)
+            SAMPLES
         } else {
             sockets_for(self.strategy, table.known.ours.ports)
         };
@@ -223,7 +226,7 @@ impl Round {
         let is_enough = match self.strategy {
             Strategy::Birthday | Strategy::Block => !sockets.is_empty(),
             Strategy::Plain | Strategy::PortMapped | Strategy::Ipv6 | Strategy::Predicted => {
-                sockets.len() >= SAMPLES
+                sockets.len() >= usize::from(SAMPLES)
             }
         };
         self.sockets = sockets;
@@ -238,11 +241,10 @@ impl Round {
         }
     }
 
-    /// The samples and the openers between them leave in one burst, so that the anchors' ports lie between
-    /// those of the samples.
+    /// Sample, openers, sample leave in one burst, so that the anchors' ports lie between those of the samples.
     fn predict(&mut self, table: &mut Table<'_>) {
-        let before = self.sockets[..SAMPLES_BEFORE].to_vec();
-        self.anchors = self.sockets[SAMPLES..].to_vec();
+        let before = self.sockets[..1].to_vec();
+        self.anchors = self.sockets[usize::from(SAMPLES)..].to_vec();
         if self.anchors.is_empty() {
             self.end(Outcome::NoSockets);
             return;
@@ -268,8 +270,8 @@ impl Round {
     }
 
     fn sample_for_a_window(&mut self, table: &mut Table<'_>) {
-        let before = self.sockets[..SAMPLES_BEFORE].to_vec();
-        self.anchors = self.sockets[SAMPLES_BEFORE..=SAMPLES_BEFORE].to_vec();
+        let before = self.sockets[..1].to_vec();
+        self.anchors = self.sockets[1..2].to_vec();
         let sockets = self.anchors.clone();
         let kind = CandidateKind::Predicted;
         table.actions.push(Action::AddAnchors { sockets, kind });
@@ -318,17 +320,13 @@ impl Round {
         mapped: SocketAddr,
         table: &mut Table<'_>,
     ) {
-        let is_ours = self.sockets[..self.sockets.len().min(SAMPLES)].contains(&socket);
-        if !is_ours || !matches!(self.step, Step::Sampling { .. }) {
+        let is_sample = self.sockets.contains(&socket) && !self.anchors.contains(&socket);
+        if !is_sample || !matches!(self.step, Step::Sampling { .. }) {
             return;
         }
         self.samples.insert(socket, mapped);
-        let wanted = if self.part == Part::Both {
-            SAMPLES_BEFORE
-        } else {
-            SAMPLES
-        };
-        if self.samples.len() >= wanted {
+        let wanted = if self.part == Part::Both { 1 } else { SAMPLES };
+        if self.samples.len() >= usize::from(wanted) {
             self.tell_where(table);
         }
     }
@@ -339,22 +337,23 @@ impl Round {
             let socket = self.sockets.get(index)?;
             self.samples.get(socket).copied()
         };
-        let before = mapped(1).or_else(|| mapped(0));
-        let Some((before, ip)) = before.and_then(|it| Some((it, v4(it)?))) else {
+        let (before, after) = (mapped(0), mapped(1));
+        let Some(ip) = before.or(after).and_then(v4) else {
             self.end(Outcome::NoSamples);
             return;
         };
         let stride = match table.known.ours.ports {
             Ports::Sequential { stride } => stride,
-            _ => 1,
+            Ports::Unknown | Ports::Preserving | Ports::Block { .. } | Ports::Random => 1,
         };
-        if self.part == Part::Both {
+        if let (Part::Both, Some(before)) = (self.part, before) {
             let first = before.port().wrapping_add_signed(stride);
+            let count = u8::try_from(WINDOW).unwrap_or(u8::MAX);
             let window = Window {
                 ip,
                 first,
                 stride,
-                count: u8::try_from(WINDOW).unwrap_or(u8::MAX),
+                count,
             };
             table.send(self.id, Message::Window(window));
             self.wait(Step::Exchanging, table.known.patience(), table.now);
@@ -365,7 +364,8 @@ impl Round {
             let kept = self.anchors.iter().map(|it| (it.port(), it.port()));
             kept.collect()
         } else {
-            predicted_ranges(before.port(), mapped(2).map(|it| it.port()), stride)
+            let port = |mapped: SocketAddr| mapped.port();
+            predicted_ranges(before.map(port), after.map(port), stride)
         };
         self.announce(ip, ranges, Order::AsListed, table);
     }
@@ -540,7 +540,11 @@ impl Round {
             self.end(Outcome::Failed);
             return;
         };
-        let passes = if anchored.order == Order::AsListed { 2 } else { 1 };
+        let passes = if anchored.order == Order::AsListed {
+            2
+        } else {
+            1
+        };
         self.fire(base, anchored.ip, ports, passes, false, table);
     }
 
@@ -595,9 +599,7 @@ impl Round {
             passes,
             gap: WINDOW_GAP,
         }));
-        let pass = SLOT * count + WINDOW_GAP;
-        // The agent reports the end when the answers to the last probes are due.
-        let patience = pass * u32::from(passes) + 2 * SETTLING + Duration::from_secs(3);
+        let patience = (SLOT * count + WINDOW_GAP) * u32::from(passes) + LAST_ANSWERS;
         self.wait(Step::Probing, patience, table.now);
     }
 
@@ -606,7 +608,7 @@ impl Round {
     pub(crate) fn handle_timeout(&mut self, table: &mut Table<'_>) {
         match self.step {
             Step::Sampling { after_at: Some(at) } if table.now >= at => {
-                let after = self.sockets[SAMPLES_BEFORE..SAMPLES].to_vec();
+                let after = self.sockets[1..2].to_vec();
                 table.actions.push(Action::Sample { sockets: after });
                 self.step = Step::Sampling { after_at: None };
             }
@@ -650,14 +652,19 @@ impl Round {
             }
             Step::Announcing { .. } => self.end(Outcome::Failed),
             Step::Probing => {
-                let (sent, answered) = (self.tally.planned, self.tally.answered);
-                self.volley_ended(sent, answered, table);
+                // Its end is reported at once, with what was sent and answered.
+                table.actions.push(Action::StopVolley);
+                self.wait(Step::Probing, SETTLING, table.now);
+                self.stops += 1;
+                if self.stops > 2 {
+                    self.end_by_path();
+                }
             }
             Step::Holding | Step::Concluding => {
                 if self.part == Part::Anchor {
-                    self.tally.arrived.get_or_insert(
-                        u32::try_from(self.arrived.len()).unwrap_or(u32::MAX),
-                    );
+                    self.tally
+                        .arrived
+                        .get_or_insert(u32::try_from(self.arrived.len()).unwrap_or(u32::MAX));
                     self.give_the_last_word(table);
                 } else {
                     self.end_by_path();

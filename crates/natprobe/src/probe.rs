@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use sansio::Retransmission;
 use stunwire::attributes::{
-    ChangeRequest, ChangedAddress, MappedAddress, OtherAddress, XorMappedAddress,
+    ChangeRequest, ChangedAddress, ErrorCode, MappedAddress, OtherAddress, ResponsePort,
+    XorMappedAddress,
 };
 use stunwire::{Class, HEADER_LEN, Message, MessageBuilder, Method, TransactionId};
 
@@ -17,6 +18,14 @@ pub(crate) const REPEATED: Retransmission = Retransmission {
     rto_max: Duration::from_millis(150),
     sends: 20,
     last_wait: Duration::from_millis(250),
+};
+
+/// Requests whose repetition, if any, a test decides; an answer counts for so long.
+pub(crate) const ONCE: Retransmission = Retransmission {
+    rto: Duration::from_secs(6),
+    rto_max: Duration::from_secs(6),
+    sends: 1,
+    last_wait: Duration::from_secs(6),
 };
 
 /// An outstanding request.
@@ -43,10 +52,8 @@ pub(crate) enum ProbeKind {
 }
 
 impl ProbeKind {
-    /// Encodes the request. Without FINGERPRINT or SOFTWARE, since servers of RFC 3489 know neither.
+    /// Encodes the request.
     pub(crate) fn encode(self, id: TransactionId) -> Vec<u8> {
-        let mut buffer = [0; HEADER_LEN + 8];
-        let builder = MessageBuilder::new(&mut buffer, Class::Request, Method::BINDING, id);
         let change = match self {
             Self::Plain | Self::Control | Self::Hairpin => None,
             Self::ChangeBoth => Some(ChangeRequest {
@@ -58,15 +65,30 @@ impl ProbeKind {
                 port: true,
             }),
         };
-        builder
-            .and_then(|builder| match change {
-                Some(change) => builder.attribute(&change),
-                None => Ok(builder),
-            })
-            .expect("the buffer holds a header and one attribute of 8 bytes")
-            .finish()
-            .to_vec()
+        encode_request(id, change, None)
     }
+}
+
+/// Encodes a Binding request. Without FINGERPRINT or SOFTWARE, since servers of RFC 3489 know neither.
+pub(crate) fn encode_request(
+    id: TransactionId,
+    change: Option<ChangeRequest>,
+    response_port: Option<u16>,
+) -> Vec<u8> {
+    let mut buffer = [0; HEADER_LEN + 16];
+    let builder = MessageBuilder::new(&mut buffer, Class::Request, Method::BINDING, id);
+    builder
+        .and_then(|builder| match change {
+            Some(change) => builder.attribute(&change),
+            None => Ok(builder),
+        })
+        .and_then(|builder| match response_port {
+            Some(port) => builder.attribute(&ResponsePort(port)),
+            None => Ok(builder),
+        })
+        .expect("the buffer holds a header and two attributes of 8 bytes")
+        .finish()
+        .to_vec()
 }
 
 /// The answer to a Binding request.
@@ -81,8 +103,11 @@ pub(crate) enum Answer {
         /// Whether a gateway has rewritten MAPPED-ADDRESS, which is sent beside XOR-MAPPED-ADDRESS for that.
         rewritten: Option<bool>,
     },
-    /// It was refused; 420 means that CHANGE-REQUEST is not understood.
-    Error,
+    /// It was refused.
+    Error {
+        /// The server does not know an attribute of the request (420).
+        not_understood: bool,
+    },
 }
 
 impl Answer {
@@ -90,7 +115,10 @@ impl Answer {
     /// all that a server of RFC 3489 has. `None` when it says nothing.
     pub(crate) fn read(message: &Message<'_>) -> Option<Self> {
         if message.class() == Class::ErrorResponse {
-            return Some(Self::Error);
+            let code = message.read::<ErrorCode<'_>>().map(|error| error.code);
+            return Some(Self::Error {
+                not_understood: code == Ok(ErrorCode::UNKNOWN_ATTRIBUTE),
+            });
         }
         let hidden = message.read::<XorMappedAddress>().map(|mapped| mapped.0);
         let plain = message.read::<MappedAddress>().map(|mapped| mapped.0);

@@ -12,7 +12,7 @@ use tracing::{debug, trace};
 
 use crate::evidence::{Evidence, LocalAddresses, Observed};
 use crate::phases::Phase;
-use crate::probe::{Answer, Probe, ProbeKind, REPEATED, is_usable_alternate};
+use crate::probe::{Answer, ONCE, Probe, ProbeKind, REPEATED, is_usable_alternate};
 use crate::{MappingBehavior, ProbeConfig, Report};
 
 /// See [`ProbeConfig::servers`].
@@ -26,14 +26,6 @@ const QUEUE_MAX: usize = 256;
 
 /// A NAT that shows another address all the time is not probed anew all the time.
 const RESTART_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Requests whose repetition, if any, the filtering test decides; an answer counts for so long.
-const ONCE: Retransmission = Retransmission {
-    rto: Duration::from_secs(6),
-    rto_max: Duration::from_secs(6),
-    sends: 1,
-    last_wait: Duration::from_secs(6),
-};
 
 /// What a [`Prober`] has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -320,7 +312,7 @@ impl Prober {
         let Some(test) = self.phase.filtering_mut() else {
             return;
         };
-        if unchanged || answer == Answer::Error {
+        if unchanged || matches!(answer, Answer::Error { .. }) {
             test.evidence.unsupported = true;
         } else if kind == ProbeKind::ChangeBoth {
             test.evidence.both_answered = true;

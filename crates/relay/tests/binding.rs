@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail loudly too")]
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use relay::server::{BindingAddresses, BindingResponder, ExternalAddresses};
+use relay::server::{BindingAddresses, BindingResponder, ExternalAddresses, RedirectLimiter};
 use stunwire::{
     AttributeType, ChangeRequest, ChangedAddress, Class, ErrorCode, MappedAddress, Message,
     MessageBuilder, Method, OtherAddress, Padding, ResponseAddress, ResponseOrigin, ResponsePort,
@@ -174,8 +175,93 @@ fn a_response_port_stays_at_the_address_that_asked() {
             .unwrap()
     };
     assert_eq!(ask(50000).destination, addr("192.0.2.7:50000"));
-    assert_eq!(code(&ask(0).payload), 400);
-    assert_eq!(ask(0).destination, addr(FROM));
+    assert_eq!(ask(1024).destination, addr("192.0.2.7:1024"));
+    for well_known in [0, 9, 53, 1023] {
+        assert_eq!(code(&ask(well_known).payload), 400);
+        assert_eq!(ask(well_known).destination, addr(FROM));
+    }
+}
+
+fn knocking(change: ChangeRequest, port: Option<u16>) -> Vec<u8> {
+    request(|builder| {
+        let builder = builder.attribute(&change).unwrap();
+        match port {
+            Some(port) => builder.attribute(&ResponsePort(port)).unwrap(),
+            None => builder,
+        }
+        .finish()
+        .to_vec()
+    })
+}
+
+#[test]
+fn a_server_with_one_address_knocks_at_another_port_from_its_second_one_and_changes_nothing_else() {
+    let at = addr("203.0.113.1:3478");
+    let responder = one_address().with_second_port(40_001);
+    let port = ChangeRequest {
+        ip: false,
+        port: true,
+    };
+    let ip = ChangeRequest {
+        ip: true,
+        port: false,
+    };
+    let both = ChangeRequest {
+        ip: true,
+        port: true,
+    };
+    let response = responder
+        .respond(&knocking(port, Some(50_000)), at, addr(FROM))
+        .unwrap();
+    assert_eq!(response.source, addr("203.0.113.1:40001"));
+    assert_eq!(response.destination, addr("192.0.2.7:50000"));
+    let message = Message::decode(&response.payload).unwrap();
+    assert_eq!(message.class(), Class::SuccessResponse);
+    assert_eq!(
+        message.read::<ResponseOrigin>().unwrap().0,
+        addr("203.0.113.1:40001")
+    );
+    assert!(!message.contains(AttributeType::OTHER_ADDRESS));
+    for (change, asked) in [
+        (port, None),
+        (ip, Some(50_000)),
+        (both, Some(50_000)),
+        (both, None),
+    ] {
+        let refused = responder
+            .respond(&knocking(change, asked), at, addr(FROM))
+            .unwrap();
+        assert_eq!(code(&refused.payload), 420, "{change:?} {asked:?}");
+        assert_eq!((refused.source, refused.destination), (at, addr(FROM)));
+    }
+    let refused = one_address()
+        .respond(&knocking(port, Some(50_000)), at, addr(FROM))
+        .unwrap();
+    assert_eq!(code(&refused.payload), 420, "without a second port");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an arbitrary epoch")]
+fn an_address_has_few_answers_sent_to_its_other_ports_and_all_to_its_own() {
+    let now = Instant::now();
+    let mut limiter = RedirectLimiter::new(7, now);
+    let at = addr("203.0.113.1:3478");
+    let none = ChangeRequest {
+        ip: false,
+        port: false,
+    };
+    let elsewhere = two_addresses()
+        .respond(&knocking(none, Some(50_000)), at, addr(FROM))
+        .unwrap();
+    let admitted = |limiter: &mut RedirectLimiter, now| {
+        (0..1000)
+            .filter(|_| limiter.admit(&elsewhere, addr(FROM), now))
+            .count()
+    };
+    assert_eq!(admitted(&mut limiter, now), 80);
+    assert_eq!(admitted(&mut limiter, now + Duration::from_secs(1)), 40);
+    let back = two_addresses().respond(&plain(), at, addr(FROM)).unwrap();
+    assert!((0..1000).all(|_| limiter.admit(&back, addr(FROM), now)));
 }
 
 #[test]

@@ -3,9 +3,15 @@
 //!
 //! It keeps nothing. An answer goes to the address that asked, or to another port of it (RESPONSE-PORT), and
 //! is at most 116 bytes beside PADDING, of which it holds no more than the request did: there is nothing to
-//! gain from a forged source.
+//! gain from a forged source. RESPONSE-PORT could still make this server knock at ports of somebody else's machine,
+//! so well-known ones are refused, and the layer above lets a [`RedirectLimiter`] decide about each.
+//!
+//! A server with one address has no alternates, and says so (420). It may have a second port for one purpose: with
+//! RESPONSE-PORT, CHANGE-REQUEST for another port is answered from there. That is how a client learns whether a port
+//! mapping lets strangers in: whatever it has written to before, it was not this port.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use stunwire::{
     AttributeError, AttributeType, ChangeRequest, ChangedAddress, Class, EncodeError, ErrorCode,
@@ -15,6 +21,7 @@ use stunwire::{
 
 use super::answer::UNKNOWN_MAX;
 use super::config::ExternalAddresses;
+use super::limiter::Limiter;
 use crate::address::canonical;
 
 /// Two addresses times two ports (RFC 5780, section 2.1).
@@ -91,10 +98,41 @@ pub struct BindingResponse {
     pub payload: Vec<u8>,
 }
 
-/// Answers Binding requests; a pure function with two settings.
+/// No NAT gives a lower port to anybody, and the services that answer strangers are there.
+const RESPONSE_PORT_MIN: u16 = 1024;
+
+/// Answers per second and address that go to another port, after a burst of twice as many. A check of a port mapping
+/// takes 20 a second for three seconds, a search for a binding's lifetime less.
+const REDIRECTS_PER_SECOND: u32 = 40;
+
+/// How often an address may have answers sent to other ports of it (RFC 5780, section 9.2). Memory does not follow the
+/// number of addresses.
+pub struct RedirectLimiter(Limiter);
+
+impl RedirectLimiter {
+    /// Makes a limiter; `key` keeps strangers from choosing with whom they share.
+    #[must_use]
+    pub fn new(key: u64, now: Instant) -> Self {
+        Self(Limiter::new(key, REDIRECTS_PER_SECOND, now))
+    }
+
+    /// Returns whether an answer may be sent. Such as go to where the request came from always may.
+    pub fn admit(&mut self, response: &BindingResponse, from: SocketAddr, now: Instant) -> bool {
+        response.destination == from || self.0.admit(canonical(from).ip(), now)
+    }
+}
+
+impl std::fmt::Debug for RedirectLimiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedirectLimiter(..)")
+    }
+}
+
+/// Answers Binding requests; a pure function with three settings.
 #[derive(Clone, Debug, Default)]
 pub struct BindingResponder {
     alternates: Option<BindingAddresses>,
+    second_port: Option<u16>,
     external: ExternalAddresses,
 }
 
@@ -116,8 +154,16 @@ impl BindingResponder {
     pub const fn new(alternates: Option<BindingAddresses>, external: ExternalAddresses) -> Self {
         Self {
             alternates,
+            second_port: None,
             external,
         }
+    }
+
+    /// Names a second port that is open on every address of a server without alternates.
+    #[must_use]
+    pub const fn with_second_port(mut self, port: u16) -> Self {
+        self.second_port = Some(port);
+        self
     }
 
     /// Answers a request that came to the local address `received_at` (on a wildcard socket the packet's
@@ -157,9 +203,17 @@ impl BindingResponder {
         let change = message.read::<ChangeRequest>();
         let mut source = received_at;
         let mut destination = from;
-        let verdict = refusal(message, place.is_some()).unwrap_or_else(|| {
+        let knock = match (place, change, response_port, self.second_port) {
+            // Without alternates only this is understood.
+            (None, Ok(change), Some(_), Some(port)) if change.port && !change.ip => Some(port),
+            _ => None,
+        };
+        let changes = place.is_some() || knock.is_some();
+        let verdict = refusal(message, changes).unwrap_or_else(|| {
             if let (Some(addresses), Some(place), Ok(change)) = (&self.alternates, place, change) {
                 source = addresses.address(place.changed(change));
+            } else if let Some(port) = knock {
+                source.set_port(port);
             }
             if let Some(ResponsePort(port)) = response_port {
                 destination.set_port(port);
@@ -207,7 +261,7 @@ fn decode(request: &[u8]) -> Option<Message<'_>> {
 }
 
 /// Says what is wrong with a request, if anything.
-fn refusal(message: &Message<'_>, has_alternates: bool) -> Option<Verdict> {
+fn refusal(message: &Message<'_>, changes: bool) -> Option<Verdict> {
     // Credentials are understood and not asked for; ICE's PRIORITY comes with checks that went astray.
     let mut known = vec![
         AttributeType::USERNAME,
@@ -217,7 +271,7 @@ fn refusal(message: &Message<'_>, has_alternates: bool) -> Option<Verdict> {
         AttributeType::RESPONSE_PORT,
         AttributeType::PRIORITY,
     ];
-    if has_alternates {
+    if changes {
         known.push(AttributeType::CHANGE_REQUEST);
     }
     let unknown: Vec<_> = message.unknown_required(&known).take(UNKNOWN_MAX).collect();
@@ -229,7 +283,7 @@ fn refusal(message: &Message<'_>, has_alternates: bool) -> Option<Verdict> {
         Err(AttributeError::Malformed { .. })
     );
     let port_is_bad = match message.read::<ResponsePort>() {
-        Ok(ResponsePort(port)) => port == 0,
+        Ok(ResponsePort(port)) => port < RESPONSE_PORT_MIN,
         Err(AttributeError::Missing(_)) => false,
         Err(_) => true,
     };

@@ -46,7 +46,7 @@ use address_rules::AddressRules;
 use allocations::Allocations;
 use answer::{Outcome, UNKNOWN_MAX};
 use auth::{Identity, Stranger, authenticate};
-pub use binding::{BindingAddresses, BindingResponder, BindingResponse};
+pub use binding::{BindingAddresses, BindingResponder, BindingResponse, RedirectLimiter};
 pub use config::{ExternalAddresses, Lifetimes, Quotas, ServerConfig, SharedSecret};
 pub use credentials::time_limited_credentials;
 pub use five_tuple::{ClientAddr, RelayPort};

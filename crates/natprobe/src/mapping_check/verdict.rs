@@ -1,23 +1,9 @@
-//! Is a port mapping that a gateway promised really there?
+//! What a check of a port mapping can find.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::net::IpAddr;
 
-use sansio::{Datagram, Deadline, Handled, Transmit};
-
-use crate::FilteringBehavior;
-
-/// Checks from outside whether an external address leads to one of our sockets.
-#[derive(Debug)]
-pub struct MappingCheck {
-    verdict: Option<MappingVerdict>,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<MappingVerdict>,
-}
-
-/// What a [`MappingCheck`] has found. Exactly one comes, as its only event.
+/// What a [`crate::MappingCheck`] has found. Exactly one comes, as its only event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingVerdict {
     /// A packet from an address that we never wrote to arrived through it.
@@ -49,8 +35,8 @@ pub enum Refutation {
     Unreachable,
 }
 
-/// Why a port mapping can be neither verified nor refuted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a port mapping can be neither verified nor refuted; of several servers the one that came farthest tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Indecision {
     /// There is no STUN server of the address family.
@@ -64,62 +50,6 @@ pub enum Indecision {
     SameBinding,
     /// Too much is lost for silence to mean anything.
     TooMuchLoss,
-}
-
-impl MappingCheck {
-    /// Begins to check.
-    #[must_use]
-    pub fn new(
-        servers: Vec<SocketAddr>,
-        base: SocketAddr,
-        external: SocketAddr,
-        reflexive: Option<SocketAddr>,
-        seed: [u8; 32],
-        now: Instant,
-    ) -> Self {
-        let _ = (servers, base, external, reflexive, seed, now);
-        Self {
-            verdict: None,
-            transmits: VecDeque::new(),
-            events: VecDeque::new(),
-        }
-    }
-
-    /// Says what the filtering of the NAT is, where it was measured.
-    #[must_use]
-    pub fn behind(self, _filtering: FilteringBehavior) -> Self {
-        self
-    }
-
-    /// Takes a datagram that arrived at the base.
-    pub fn handle_datagram(&mut self, _datagram: Datagram<'_>, _now: Instant) -> Handled {
-        Handled::NotMine
-    }
-
-    /// Does what is due.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
-
-    /// Returns the next datagram to send.
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
-    }
-
-    /// Returns the verdict, once.
-    pub fn poll_event(&mut self) -> Option<MappingVerdict> {
-        self.events.pop_front()
-    }
-
-    /// Returns when to call [`MappingCheck::handle_timeout`]; `None` once there is a verdict.
-    #[must_use]
-    pub const fn poll_timeout(&self) -> Option<Deadline> {
-        None
-    }
-
-    /// Returns the verdict, if there is one.
-    #[must_use]
-    pub const fn verdict(&self) -> Option<MappingVerdict> {
-        self.verdict
-    }
 }
 
 impl fmt::Display for Refutation {

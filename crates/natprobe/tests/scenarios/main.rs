@@ -1,0 +1,7 @@
+//! The machines of this crate behind every kind of NAT, in virtual time.
+
+mod loss;
+mod mapping_check;
+mod model;
+mod prober;
+mod sampler;

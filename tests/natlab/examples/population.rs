@@ -53,11 +53,12 @@ fn main() {
     }
 }
 
-/// What the oracle allows and the sessions did not find, and what cost too much.
+/// What the oracle allows and the sessions did not find, what they gave a wrong cause, what cost too much.
 fn print_failures(records: &[Record]) {
     let is_bad = |it: &&Record| {
         let is_missed = it.possible.is_direct() && it.direct.is_none();
-        is_missed || !it.is_within(&Budget::PROMISED)
+        let is_misjudged = it.direct.is_none() && !it.names_its_cause();
+        is_missed || is_misjudged || !it.is_within(&Budget::PROMISED)
     };
     for record in records.iter().filter(is_bad).take(FAILURES_MAX) {
         println!("* {record}");

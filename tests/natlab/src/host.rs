@@ -42,6 +42,8 @@ pub enum Happening {
     PortMappingVerified,
     /// A port mapping is not what the gateway says.
     PortMappingRefuted,
+    /// No server could say.
+    PortMappingUndecided,
     /// A direct path was opened.
     Opened(Strategy),
 }
@@ -67,6 +69,8 @@ pub struct Host {
     pub config: HostConfig,
     /// The sessions, unchanged.
     pub node: Node,
+    /// When the node wants to be called, as of the last time that the world drained it.
+    pub(crate) deadline: Option<Instant>,
     /// The paths that are announced now.
     pub routes: BTreeMap<PathId, (PeerId, Route)>,
     /// Every path there ever was.
@@ -129,6 +133,7 @@ impl Host {
         Self {
             config,
             node: Node::new(node_config, seed, now),
+            deadline: None,
             routes: BTreeMap::new(),
             views: BTreeMap::new(),
             chosen: BTreeMap::new(),
@@ -277,6 +282,8 @@ impl Host {
             Happening::PortMappingVerified
         } else if let Event::PortMappingRefuted { .. } = event {
             Happening::PortMappingRefuted
+        } else if let Event::PortMappingUndecided { .. } = event {
+            Happening::PortMappingUndecided
         } else if let Event::StrategyWorked { strategy, .. } = event {
             Happening::Opened(strategy)
         } else {

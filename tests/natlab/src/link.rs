@@ -26,9 +26,6 @@ pub struct Link {
     pub duplicate: u32,
     /// Bits per second; behind it a queue of 250 ms. `None`: no limit.
     pub rate: Option<u64>,
-    /// Payloads of more bytes vanish without a word, as where a tunnel's headers leave less room than the ends
-    /// think. `None`: all pass.
-    pub payload_max: Option<usize>,
 }
 
 impl Link {
@@ -43,16 +40,6 @@ impl Link {
             reorder_by: Duration::ZERO,
             duplicate: 0,
             rate: None,
-            payload_max: None,
-        }
-    }
-
-    /// The same, passing payloads of at most `bytes`.
-    #[must_use]
-    pub const fn narrowed_to(self, bytes: usize) -> Self {
-        Self {
-            payload_max: Some(bytes),
-            ..self
         }
     }
 
@@ -89,8 +76,7 @@ impl Pipe {
         let Some(sent) = self.leave(bytes, now) else {
             return [None; 2];
         };
-        let too_big = self.link.payload_max.is_some_and(|max| bytes > max);
-        if happens(self.link.loss, rng) || too_big {
+        if happens(self.link.loss, rng) {
             return [None; 2];
         }
         let first = self.arrival(sent, rng);

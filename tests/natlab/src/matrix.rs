@@ -85,10 +85,13 @@ pub fn run(case: Case) -> Outcome {
     let first = world.run_until(PATIENCE, |world| world.chosen(0).is_some());
     let is_direct = |world: &World| world.chosen_kind(0) == Some(PathKind::Direct);
     let patience = match case.possible() {
-        Possible::Plain | Possible::Ipv6 | Possible::PortMapped => PATIENCE,
-        Possible::OnlyPredicted | Possible::OnlyBlock | Possible::OnlyBirthday | Possible::No => {
-            RELAYED_WATCH
-        }
+        Possible::No => RELAYED_WATCH,
+        Possible::Plain
+        | Possible::Ipv6
+        | Possible::PortMapped
+        | Possible::OnlyPredicted
+        | Possible::OnlyBlock
+        | Possible::OnlyBirthday => PATIENCE,
     };
     let limit = patience.saturating_sub(world.elapsed());
     let rest = world.run_until(limit, is_direct);

@@ -160,9 +160,11 @@ fn answer_is_let_in(first: &Behavior, second: &Behavior) -> bool {
         return true;
     }
     // It comes from a new port of the known address; `first` then writes to that port, from a new port of
-    // its own if it is bound by port.
-    let first_keeps = first.mapping != Mapping::AddressAndPortDependent;
-    accepts_other_port(first, second) && (first_keeps || accepts_other_port(second, first))
+    // its own if it is bound by port. So is what `second` writes to that, then: two that are both bound by
+    // port hear each other, each time from elsewhere, and never settle.
+    let keeps = |end: &Behavior| end.mapping != Mapping::AddressAndPortDependent;
+    let settles = keeps(first) || (keeps(second) && accepts_other_port(second, first));
+    accepts_other_port(first, second) && settles
 }
 
 /// Does `receiver` let in a packet from another port of `sender` than the one it has written to?

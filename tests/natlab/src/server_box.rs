@@ -44,6 +44,8 @@ pub struct ServerBox {
     ports: BTreeMap<SocketAddr, RelayPort>,
     start: Instant,
     restarts: u8,
+    /// When the server wants to be called, as of the last call.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl ServerBox {
@@ -66,6 +68,7 @@ impl ServerBox {
             ports: BTreeMap::new(),
             start: now,
             restarts: 0,
+            deadline: None,
         }
     }
 
@@ -110,6 +113,7 @@ impl ServerBox {
         self.restarts += 1;
         self.server = server(&self.ips, self.start, self.restarts);
         self.ports.clear();
+        self.deadline = None;
     }
 
     /// Returns the way to this relay, with credentials for a user until `lifetime_secs` after the start.
@@ -176,10 +180,6 @@ impl ServerBox {
         self.with_commands(None, now)
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.server.poll_timeout().map(|deadline| deadline.at)
-    }
-
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<Output> {
         self.server.handle_timeout(now);
         self.with_commands(None, now)
@@ -199,6 +199,7 @@ impl ServerBox {
                 }
             }
         }
+        self.deadline = self.server.poll_timeout().map(|deadline| deadline.at);
         outputs
     }
 }

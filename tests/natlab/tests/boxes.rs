@@ -4,7 +4,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use natlab::{Behavior, Filtering, Lifetime, Mapping, NatBox, NatKind, PortAllocation};
+use natlab::{
+    Behavior, Filtering, Lifetime, Limits, Mapping, NatBox, NatKind, Pooling, PortAllocation,
+};
 use rand::{SeedableRng, rngs::StdRng};
 
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -99,6 +101,141 @@ fn ports_are_chosen_as_they_should_be() {
     ));
     let ports = [SERVER, OTHER_PORT, OTHER_ADDRESS].map(|to| counted.out(INSIDE, to).unwrap());
     assert_eq!(ports.map(|it| it.port()), [40_000, 40_003, 40_006]);
+}
+
+fn symmetric(ports: PortAllocation) -> Behavior {
+    let dependent = Mapping::AddressAndPortDependent;
+    Behavior::nat(dependent, Filtering::AddressAndPortDependent, ports)
+}
+
+/// Ports toward many destinations, one after the other.
+fn ports_toward_many(bench: &mut Bench, from: &str, count: u16) -> Vec<u16> {
+    let outside = (0..count).filter_map(|port| {
+        let to = format!("203.0.113.99:{}", 1_000 + port);
+        bench.out(from, &to)
+    });
+    outside.map(|it| it.port()).collect()
+}
+
+#[test]
+fn a_host_gets_ports_of_its_own_block_and_another_block_when_that_is_full() {
+    let size = 128;
+    let mut bench = Bench::new(symmetric(PortAllocation::Block { size }));
+    let first_of = |port: u16| (port - 1024) / size;
+    let ports = ports_toward_many(&mut bench, INSIDE, size);
+    assert_eq!(ports.len(), usize::from(size), "every port of it is used");
+    assert!(
+        ports
+            .iter()
+            .all(|port| first_of(*port) == first_of(ports[0]))
+    );
+    assert!(!ports.is_sorted(), "in no order");
+    let neighbours = ports_toward_many(&mut bench, "192.168.0.3:5000", 8);
+    assert!(
+        neighbours
+            .iter()
+            .all(|port| first_of(*port) != first_of(ports[0]))
+    );
+    let next = bench.out(INSIDE, SERVER).expect("a second block");
+    assert_ne!(first_of(next.port()), first_of(ports[0]));
+}
+
+#[test]
+fn what_others_do_advances_a_nat_that_counts() {
+    let sequential = symmetric(PortAllocation::Sequential { stride: 2 });
+    let mut bench = Bench::new(sequential.with_other_flows(50));
+    let first = bench.out(INSIDE, SERVER).unwrap().port();
+    bench.now += 10 * SECOND;
+    let second = bench.out(INSIDE, OTHER_PORT).unwrap().port();
+    let others = (second - first) / 2 - 1;
+    assert_eq!((second - first) % 2, 0);
+    assert!((400..600).contains(&others), "{others}");
+}
+
+#[test]
+fn a_pool_is_paired_or_arbitrary() {
+    for (pooling, scatters) in [(Pooling::Paired, false), (Pooling::Arbitrary, true)] {
+        let random = symmetric(PortAllocation::Random).with_pool(4, pooling);
+        let mut bench = Bench::new(random);
+        let to = |port: u16| format!("203.0.113.99:{port}");
+        let addresses: std::collections::BTreeSet<_> = (1..100)
+            .map(|port| bench.out(INSIDE, &to(port)).unwrap().ip())
+            .collect();
+        assert_eq!(addresses.len() > 1, scatters, "{pooling:?}");
+        assert!(addresses.iter().all(|ip| bench.nat.is_outside(*ip)));
+    }
+}
+
+#[test]
+fn a_box_at_its_limits_drops_and_counts() {
+    let limits = Limits {
+        bindings: Some(10),
+        packets_per_second: Some(20),
+    };
+    let mut bench = Bench::new(Behavior {
+        limits,
+        ..symmetric(PortAllocation::Random)
+    });
+    assert_eq!(ports_toward_many(&mut bench, INSIDE, 15).len(), 10);
+    assert_eq!(bench.nat.load().over_limit, 5);
+    assert_eq!(
+        ports_toward_many(&mut bench, INSIDE, 10).len(),
+        5,
+        "20 in a second"
+    );
+    bench.now += SECOND;
+    assert_eq!(ports_toward_many(&mut bench, INSIDE, 10).len(), 10);
+    let neighbour = bench.out("192.168.0.3:5000", SERVER);
+    assert!(neighbour.is_some(), "each host has its own");
+}
+
+#[test]
+fn a_box_knows_its_worst_second_and_minute() {
+    let mut bench = Bench::new(symmetric(PortAllocation::Random));
+    for _ in 0..30 {
+        ports_toward_many(&mut bench, INSIDE, 7);
+        bench.now += 10 * SECOND;
+    }
+    let load = bench.nat.load();
+    assert_eq!((load.packets, load.packets_per_second_max), (210, 7));
+    // Bindings live for 30 s and are used every 10.
+    assert_eq!((load.bindings, load.bindings_per_minute_max), (7, 7));
+}
+
+#[test]
+fn a_port_mapping_lets_everybody_in_and_their_answers_out_by_the_same_port() {
+    let mut bench = Bench::new(symmetric(PortAllocation::Random));
+    let now = bench.now;
+    let external = bench
+        .nat
+        .map_port(address(INSIDE), 5_000, None, now)
+        .unwrap();
+    assert!(bench.is_let_in(OTHER_ADDRESS, external));
+    assert_eq!(bench.out(INSIDE, OTHER_ADDRESS), Some(external));
+    assert_ne!(
+        bench.out(INSIDE, SERVER),
+        Some(external),
+        "who was not there"
+    );
+    let taken = bench
+        .nat
+        .map_port(address("192.168.0.3:5000"), 5_000, None, now);
+    assert_eq!(taken, None);
+}
+
+#[test]
+fn a_port_mapping_ends_when_it_does() {
+    let mut bench = Bench::new(NatKind::PortRestrictedRandom.behavior());
+    let until = Some(bench.now + 60 * SECOND);
+    let now = bench.now;
+    let external = bench
+        .nat
+        .map_port(address(INSIDE), 5_000, until, now)
+        .unwrap();
+    bench.now += 59 * SECOND;
+    assert!(bench.is_let_in(SERVER, external));
+    bench.now += SECOND;
+    assert!(!bench.is_let_in(SERVER, external));
 }
 
 #[test]

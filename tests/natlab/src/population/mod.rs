@@ -6,6 +6,7 @@
 //!   threads as there are; each pair has its seed, so the outcome does not depend on them.
 //! * [`Tally`] counts, [`print`](report::print) and [`svg`](chart::svg) show.
 
+mod cause;
 pub mod chart;
 mod classes;
 mod draw;
@@ -14,6 +15,7 @@ pub mod report;
 mod run;
 mod tally;
 
+pub use cause::{agrees, simulated};
 pub use classes::{
     CELLULAR, CLOUD, CORPORATE, Class, FIXED_CGN, HOME, HOST_FIREWALL, MIXES, Mix, PUBLIC,
 };

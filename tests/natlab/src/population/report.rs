@@ -67,7 +67,13 @@ fn write_all(out: &mut String, mix: &Mix, seed: u64, tally: &Tally) -> std::fmt:
     write_levels(out, mix, tally)?;
     write_strategies(out, tally)?;
     write_spent(out, &tally.spent)?;
-    writeln!(out, "Pairs over budget: {}\n", tally.over_budget)
+    let named = tally.named;
+    writeln!(
+        out,
+        "Relayed pairs whose cause both ends name: {} of {}: {named}  (goal 98 %)",
+        named.good, named.all
+    )?;
+    writeln!(out, "Pairs over budget: {}  (goal 0)\n", tally.over_budget)
 }
 
 fn write_needs(out: &mut String, model: &[f64; 7], tally: &Tally) -> std::fmt::Result {

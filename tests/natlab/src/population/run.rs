@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use session::{PathKind, Side, Strategy};
+use session::{Cause, PathKind, Side, Strategy};
 
+use super::cause::{agrees, simulated};
 use super::classes::Mix;
 use super::draw::Pair;
 use crate::host::Happening;
@@ -69,6 +70,8 @@ pub struct Record {
     pub strategy: Option<Strategy>,
     /// What the routers of the ingress and of the egress bore.
     pub loads: [Load; 2],
+    /// Why the ingress and the egress say that the path is relayed; nothing where it is direct.
+    pub causes: [Option<Cause>; 2],
     /// Extra sockets of both at their most.
     pub sockets: [usize; 2],
     /// See [`World::digest`].
@@ -76,6 +79,14 @@ pub struct Record {
 }
 
 impl Record {
+    /// Returns whether both ends name what is simulated.
+    #[must_use]
+    pub fn names_its_cause(&self) -> bool {
+        let simulated = simulated(&self.pair);
+        let mut causes = self.causes.iter();
+        causes.all(|cause| cause.is_some_and(|named| agrees(named, simulated)))
+    }
+
     /// Returns whether both hosts and their routers stayed within a budget.
     #[must_use]
     pub fn is_within(&self, budget: &Budget) -> bool {
@@ -95,14 +106,15 @@ impl std::fmt::Display for Record {
         } = self.pair;
         write!(
             f,
-            "SEED={seed} {}: {} x {}: {}; loss {loss} %, oracle {}, direct {:?} by {:?}",
+            "SEED={seed} {}: {} x {}: {}; loss {loss} %, oracle {}, direct {:?} by {:?}, causes {:?}",
             ingress.class,
             ingress.behavior,
             egress.class,
             egress.behavior,
             self.possible,
             self.direct,
-            self.strategy
+            self.strategy,
+            self.causes,
         )?;
         for (sockets, load) in self.sockets.iter().zip(&self.loads) {
             write!(
@@ -141,10 +153,11 @@ pub fn run(pair: Pair) -> Record {
     let direct = world
         .run_unwatched(left, is_direct)
         .map(|_| world.elapsed());
-    let strategy = direct.and_then(|_| strategy_of(&world));
     if direct.is_some() {
         world.run_unwatched(AFTERMATH, |_| false);
     }
+    let strategy = direct.and_then(|_| strategy_of(&world));
+    let causes = [0, 1].map(|host: usize| world.cause(host).filter(|_| direct.is_none()));
     let sites = [0, 1].map(|host: usize| world.hosts[host].config.site);
     Record {
         pair,
@@ -152,6 +165,7 @@ pub fn run(pair: Pair) -> Record {
         first,
         direct,
         strategy,
+        causes,
         loads: sites.map(|site| world.load(site)),
         sockets: [0, 1].map(|host: usize| world.hosts[host].extra_sockets_peak),
         digest: world.digest(),
@@ -169,31 +183,30 @@ fn world_of(pair: &Pair) -> World {
     world
 }
 
-/// The last one that either end reports; a plain path over IPv4 needs no report.
+/// By which way the path was found that both ends use. To the end that was found the other is a
+/// peer-reflexive address; the end that found it knows better, and only it may have something to report.
 fn strategy_of(world: &World) -> Option<Strategy> {
-    let log = world.hosts.iter().flat_map(|host| &host.log);
-    let opened = log.filter_map(|(at, happening)| match happening {
-        Happening::Opened(strategy) => Some((*at, *strategy)),
-        Happening::Ready(_)
-        | Happening::Chosen(_)
-        | Happening::Standby(_)
-        | Happening::Dropped(..)
-        | Happening::RelayReady
-        | Happening::RelayUnavailable
-        | Happening::Classified
-        | Happening::PortMappingVerified
-        | Happening::PortMappingRefuted => None,
-    });
-    let last = opened.max_by_key(|(at, _)| *at);
-    let view = world.chosen(0)?;
-    let seen = match view.via() {
-        "port-mapped" => Strategy::PortMapped,
-        "predicted" => Strategy::Predicted,
-        "birthday" => Strategy::Birthday,
-        _ if view.remote.is_ipv6() => Strategy::Ipv6,
-        _ => Strategy::Plain,
-    };
-    Some(last.map_or(seen, |(_, strategy)| strategy))
+    let views = world.both_views()?;
+    let is_ipv6 = views.iter().any(|view| view.remote.is_ipv6());
+    let found = |wanted: &str| views.iter().any(|view| view.via() == wanted);
+    let reported = world.hosts.iter().flat_map(|host| &host.log);
+    let block = Happening::Opened(Strategy::Block);
+    let by_block = reported
+        .into_iter()
+        .any(|(_, happening)| *happening == block);
+    Some(if is_ipv6 {
+        Strategy::Ipv6
+    } else if found("port-mapped") {
+        Strategy::PortMapped
+    } else if found("birthday") {
+        Strategy::Birthday
+    } else if found("predicted") && by_block {
+        Strategy::Block
+    } else if found("predicted") {
+        Strategy::Predicted
+    } else {
+        Strategy::Plain
+    })
 }
 
 /// Plays `pairs` pairs of a mix on so many threads. The seeds of the pairs follow from `seed`, so the same seed

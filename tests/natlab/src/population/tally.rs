@@ -123,6 +123,8 @@ pub struct Tally {
     pub times: Vec<Duration>,
     /// What was spent, by both ends of every pair.
     pub spent: Spent,
+    /// The pairs that are relayed: those whose cause both ends name.
+    pub named: Share,
     /// Pairs that did not stay within the budget.
     pub over_budget: usize,
 }
@@ -154,6 +156,10 @@ impl Tally {
             opened: opened.into(),
             times: times(records.iter()),
             spent: spent(records),
+            named: Share::of(
+                records.iter().filter(|it| it.direct.is_none()),
+                Record::names_its_cause,
+            ),
             over_budget: records.iter().filter(|it| !it.is_within(&budget)).count(),
         }
     }

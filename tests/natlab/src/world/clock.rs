@@ -57,12 +57,8 @@ impl World {
     }
 
     fn step(&mut self, until: Instant) -> bool {
-        let nodes = self
-            .hosts
-            .iter()
-            .filter_map(|host| host.node.poll_timeout())
-            .map(|deadline| deadline.at);
-        let servers = self.servers.iter().filter_map(|it| it.poll_timeout());
+        let nodes = self.hosts.iter().filter_map(|host| host.deadline);
+        let servers = self.servers.iter().filter_map(|it| it.deadline);
         let arrival = self.queue.first_key_value().map(|((at, _), _)| *at);
         let next = nodes.chain(servers).chain(arrival).min();
         let next = next.map_or(self.next_tick, |next| next.min(self.next_tick));
@@ -74,7 +70,7 @@ impl World {
         let now = self.now;
         for index in 0..self.servers.len() {
             let server = &mut self.servers[index];
-            if server.poll_timeout().is_some_and(|at| at <= now) {
+            if server.deadline.is_some_and(|at| at <= now) {
                 let outputs = server.handle_timeout(now);
                 self.send_outputs(outputs);
             }
@@ -96,18 +92,15 @@ impl World {
     /// Calls `handle_timeout` until the deadline lies ahead, which must not take long.
     fn wake(&mut self, index: usize) {
         let mut calls = 0;
-        while let Some(deadline) = self.hosts[index].node.poll_timeout() {
-            if deadline.at > self.now {
-                break;
-            }
+        while self.hosts[index].deadline.is_some_and(|at| at <= self.now) {
             self.hosts[index].node.handle_timeout(self.now);
             self.drain(index);
             calls += 1;
             assert!(
                 calls < WAKES_MAX,
-                "SEED={}: no progress: {}",
+                "SEED={}: no progress: {:?}",
                 self.seed,
-                deadline.reason
+                self.hosts[index].node.poll_timeout()
             );
         }
     }
@@ -180,6 +173,9 @@ impl World {
             };
             self.on_event(index, event);
         }
+        // Asked once for each mutation: between two of them it does not change.
+        let deadline = self.hosts[index].node.poll_timeout();
+        self.hosts[index].deadline = deadline.map(|deadline| deadline.at);
     }
 
     fn on_event(&mut self, index: usize, event: Event) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use relay::server::ClientAddr;
-use session::{PathKind, PathView, Policy, RelayStreamId, Side};
+use session::{Cause, PathKind, PathView, PeerId, Policy, RelayStreamId, Side};
 
 use crate::behavior::Behavior;
 use crate::host::{Host, HostConfig};
@@ -99,6 +99,8 @@ pub struct World {
     sites: Vec<Site>,
     /// Pairs of internet addresses between which nothing passes.
     cut: Vec<(IpAddr, IpAddr)>,
+    /// Those between which only small payloads pass, and how many bytes.
+    narrowed: Vec<(IpAddr, IpAddr, usize)>,
     queue: BTreeMap<(Instant, u64), Arrival>,
     sequence: u64,
     streams: BTreeMap<ClientAddr, Stream>,
@@ -129,6 +131,7 @@ impl World {
             now,
             sites: Vec::new(),
             cut: Vec::new(),
+            narrowed: Vec::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             streams: BTreeMap::new(),
@@ -245,16 +248,27 @@ impl World {
         self.chosen(index).map(|view| view.kind)
     }
 
+    /// Returns why the path to its first peer is not direct, as a host says.
+    #[must_use]
+    pub fn cause(&self, index: usize) -> Option<Cause> {
+        let node = &self.hosts[index].node;
+        node.diagnosis(PeerId(0)).map(|diagnosis| diagnosis.cause)
+    }
+
     /// Returns how host 0 and its peer, host 1, each judge the path that host 0 has chosen; `None` until a
     /// carrier's packet was answered over it.
     #[must_use]
     pub fn both_judge(&self) -> Option<(PathKind, PathKind)> {
+        let [ours, theirs] = self.both_views()?;
+        Some((ours.kind, theirs.kind))
+    }
+
+    /// Returns what each of them knew of that path when it was announced.
+    #[must_use]
+    pub fn both_views(&self) -> Option<[&PathView; 2]> {
         let [ingress, egress] = self.hosts.first_chunk()?;
         let ours = ingress.chosen.values().next()?;
         let theirs = ingress.matches.get(ours)?;
-        Some((
-            ingress.views.get(ours)?.kind,
-            egress.views.get(theirs)?.kind,
-        ))
+        Some([ingress.views.get(ours)?, egress.views.get(theirs)?])
     }
 }

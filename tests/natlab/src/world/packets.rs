@@ -117,7 +117,10 @@ impl World {
     }
 
     fn cross_internet(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>, at: Instant) {
-        if self.cut.contains(&(from.ip(), to.ip())) {
+        let ends = (from.ip(), to.ip());
+        let is_too_big =
+            |(here, there, max): &(_, _, usize)| (*here, *there) == ends && payload.len() > *max;
+        if self.cut.contains(&ends) || self.narrowed.iter().any(is_too_big) {
             return;
         }
         let copies = self.internet.send(payload.len(), at, &mut self.rng);

@@ -174,6 +174,26 @@ impl World {
         self.cut_between(&here, &there);
     }
 
+    /// From now on nothing passes from a site to another, and everything the other way.
+    pub fn cut_one_way(&mut self, from: SiteId, to: SiteId) {
+        for here in self.public_ips(from) {
+            let there = self.public_ips(to);
+            self.cut
+                .extend(there.into_iter().map(|there| (here, there)));
+        }
+    }
+
+    /// From now on only payloads of at most so many bytes pass between two sites, as through a tunnel on the way
+    /// that tells nobody how narrow it is. The way to servers is as wide as before.
+    pub fn narrow(&mut self, site: SiteId, other: SiteId, payload_max: usize) {
+        for here in self.public_ips(site) {
+            for there in self.public_ips(other) {
+                let both = [(here, there, payload_max), (there, here, payload_max)];
+                self.narrowed.extend(both);
+            }
+        }
+    }
+
     fn cut_between(&mut self, here: &[IpAddr], there: &[IpAddr]) {
         for here in here {
             for there in there {
@@ -185,6 +205,7 @@ impl World {
     /// All cables are in their sockets again.
     pub fn mend(&mut self) {
         self.cut.clear();
+        self.narrowed.clear();
     }
 
     /// Returns the site whose line carries a site's packets.

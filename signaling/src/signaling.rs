@@ -214,7 +214,10 @@ fn plane_config(config: &Config, sockets: &DataSockets, secret: SharedSecret) ->
         .map_or_else(ExternalAddresses::default, |ip| {
             ExternalAddresses::default().everywhere(ip)
         });
-    let responder = BindingResponder::new(sockets.alternates, external.clone());
+    let mut responder = BindingResponder::new(sockets.alternates, external.clone());
+    if let Some(port) = sockets.second_port {
+        responder = responder.with_second_port(port);
+    }
     // Where others relay, our own server would only be one more way in.
     let is_embedded = config.relay && config.turn_urls.is_empty();
     let server = is_embedded.then(|| {

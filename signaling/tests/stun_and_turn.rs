@@ -12,7 +12,7 @@ use signal_client::{Identity, Info, RendezvousId, RoomClient, SlotName};
 use signaling::{Settings, Signaling};
 use stunwire::{
     ChangeRequest, Class, Message, MessageBuilder, Method, OtherAddress, ResponseOrigin,
-    TransactionId, XorMappedAddress, stream,
+    ResponsePort, TransactionId, XorMappedAddress, stream,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -137,6 +137,40 @@ async fn two_addresses_answer_the_tests_of_rfc_5780() {
         assert_eq!(from, expected);
         let origin = Message::decode(&answer).unwrap().read::<ResponseOrigin>();
         assert_eq!(origin, Ok(ResponseOrigin(expected)));
+    }
+}
+
+#[tokio::test]
+async fn one_address_knocks_at_another_port_from_a_port_that_nobody_has_written_to() {
+    for stun in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let running = start(&[("stun", stun)]);
+        let server = SocketAddr::from(([127, 0, 0, 1], running.stun[0].port()));
+        let asking = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let knocked = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut buffer = [0; 128];
+        let id = TransactionId::new([8; 12]);
+        let request = MessageBuilder::new(&mut buffer, Class::Request, Method::BINDING, id)
+            .unwrap()
+            .attribute(&ChangeRequest {
+                ip: false,
+                port: true,
+            })
+            .unwrap()
+            .attribute(&ResponsePort(knocked.local_addr().unwrap().port()))
+            .unwrap()
+            .finish()
+            .to_vec();
+        asking.send_to(&request, server).await.unwrap();
+        let mut buffer = [0; 1500];
+        let (len, from) = timeout(PATIENCE, knocked.recv_from(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(from.ip(), server.ip());
+        assert_ne!(from.port(), server.port());
+        let message = Message::decode(&buffer[..len]).unwrap();
+        let mapped = XorMappedAddress(asking.local_addr().unwrap());
+        assert_eq!(message.read::<XorMappedAddress>(), Ok(mapped));
     }
 }
 

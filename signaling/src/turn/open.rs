@@ -23,6 +23,8 @@ pub(crate) struct DataSockets {
     pub(crate) primary: Vec<SocketAddr>,
     /// For RFC 5780, when there are two.
     pub(crate) alternates: Option<BindingAddresses>,
+    /// The port of the last UDP socket when there is one address: what is sent from there comes from a stranger.
+    pub(crate) second_port: Option<u16>,
 }
 
 /// A socket that cannot be opened.
@@ -34,7 +36,7 @@ pub(crate) struct OpenError {
 }
 
 impl DataSockets {
-    /// Opens the sockets of one address, or the four of two.
+    /// Opens the two sockets of one address, or the four of two.
     pub(crate) fn open(stun: &[SocketAddr]) -> Result<Self, OpenError> {
         let any_port = stun.first().is_some_and(|first| first.port() == 0);
         let mut attempt = 1;
@@ -59,6 +61,7 @@ impl DataSockets {
                 tcp: vec![],
                 primary: vec![],
                 alternates: None,
+                second_port: None,
             });
         };
         let first_udp = open_udp(first)?;
@@ -87,10 +90,16 @@ impl DataSockets {
             _ => None,
         };
         let mut udp = vec![first_udp];
+        let mut second_port = None;
         if let Some(alternates) = &alternates {
             for address in &alternates.sockets()[1..] {
                 udp.push(open_udp(*address)?);
             }
+        } else {
+            // Any port will do: it is for sending.
+            let second = open_udp(SocketAddr::new(first.ip(), 0))?;
+            second_port = second.local_addr().ok().map(|local| local.port());
+            udp.push(second);
         }
         let primary: Vec<_> = ips.iter().map(|&ip| SocketAddr::new(ip, port)).collect();
         let tcp = primary
@@ -102,6 +111,7 @@ impl DataSockets {
             tcp,
             primary,
             alternates,
+            second_port,
         })
     }
 }
@@ -183,6 +193,19 @@ mod tests {
             .map(|tcp| tcp.local_addr().unwrap())
             .collect();
         assert_eq!(tcp, sockets.primary);
+    }
+
+    #[test]
+    fn one_address_opens_a_second_udp_socket_to_send_from() {
+        let sockets = DataSockets::open(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let udp: Vec<_> = sockets
+            .udp
+            .iter()
+            .map(|udp| udp.local_addr().unwrap().port())
+            .collect();
+        let second = sockets.second_port.unwrap();
+        assert_eq!(udp, [sockets.primary[0].port(), second]);
+        assert_eq!((sockets.primary.len(), sockets.tcp.len()), (1, 1));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use relay::Transport;
 use relay::server::{
-    BindingResponder, ClientAddr, Command, Forward, RelayPort, Server, ServerConfig,
+    BindingResponder, ClientAddr, Command, Forward, RedirectLimiter, RelayPort, Server,
+    ServerConfig,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ pub(crate) struct PlaneConfig {
 /// Everything on the thread; tasks share it and take turns.
 pub(super) struct Plane {
     responder: BindingResponder,
+    redirects: RefCell<RedirectLimiter>,
     server: Option<RefCell<Server>>,
     sockets: Vec<Rc<UdpSocket>>,
     pub(super) buffer: ReceiveBuffer,
@@ -58,11 +60,13 @@ pub(crate) async fn run_plane(
         .into_iter()
         .map(|socket| UdpSocket::new(socket).map(Rc::new))
         .collect::<Result<Vec<_>, _>>()?;
+    let key = u64::from_be_bytes(std::array::from_fn(|index| config.seed[index]));
     let server = config
         .server
         .map(|server| RefCell::new(Server::new(server, config.seed, clock())));
     let plane = Rc::new(Plane {
         responder: config.responder,
+        redirects: RefCell::new(RedirectLimiter::new(key, clock())),
         server,
         sockets: udp,
         buffer: ReceiveBuffer::new(),
@@ -165,7 +169,12 @@ impl Plane {
             payload,
         } = arrived;
         if let Some(answer) = self.responder.respond(payload, local, from) {
-            self.send_from(answer.source, answer.destination, &answer.payload);
+            let mut redirects = self.redirects.borrow_mut();
+            if redirects.admit(&answer, from, clock()) {
+                self.send_from(answer.source, answer.destination, &answer.payload);
+            } else {
+                debug!("too many answers to other ports of one address");
+            }
             return;
         }
         let client = ClientAddr {

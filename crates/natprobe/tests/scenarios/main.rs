@@ -1,5 +1,6 @@
 //! The machines of this crate behind every kind of NAT, in virtual time.
 
+mod lifetime;
 mod loss;
 mod mapping_check;
 mod model;

@@ -18,7 +18,7 @@ use crate::failure::USAGE;
 
 /// Words of the interface that later versions will know. Who uses one is told so, rather than that it is
 /// misspelt.
-const LATER: [&str; 4] = ["netcheck", "peers", "room", "--watch"];
+const LATER: [&str; 3] = ["peers", "room", "--watch"];
 
 /// The command line; `long_about` and the name are set by [`command`].
 #[derive(Debug, Parser)]
@@ -60,6 +60,14 @@ pub enum Command {
         #[command(subcommand)]
         command: MapCommand,
     },
+    /// Look at the network once: which NAT it has, and with whom direct connections will work
+    #[command(
+        after_help = "Asked are the servers of --stun, else those of the configuration file (its stunServer, else what \
+                      its signaling offers), else stun.l.google.com:19302. It takes some seconds; nothing has to run. \
+                      Two addresses of one server (RFC 5780), as stunfwd-signaling has them with two --stun, tell the \
+                      most; single servers cannot tell how the NAT filters."
+    )]
+    Netcheck(NetcheckArgs),
     /// Read the configuration file, say everything that is wrong with it, and start nothing
     Check,
     /// Print a completion script for a shell
@@ -67,6 +75,20 @@ pub enum Command {
         /// Which shell
         shell: Shell,
     },
+}
+
+/// How to look at the network.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NetcheckArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Also find out how long the NAT keeps a silent binding, which takes minutes
+    #[arg(long)]
+    pub lifetime: bool,
+    /// Ask this STUN server; may be given several times
+    #[arg(long, value_name = "HOST:PORT")]
+    pub stun: Vec<String>,
 }
 
 /// What to do with the mappings of a running client.

@@ -1,5 +1,5 @@
-//! What the parts of the command line do: run, check the configuration, show the status, show and change
-//! the mappings, write completions.
+//! What the parts of the command line do: run, check the configuration, show the status, look at the network, show
+//! and change the mappings, write completions.
 
 use std::{
     io::{self, Write},
@@ -14,7 +14,7 @@ use crate::{
     args::{self, Args, Command, LogFormat},
     check,
     failure::Failure,
-    map, run, status,
+    map, netcheck, run, status,
 };
 
 /// Does what the command line of this process says, for one role.
@@ -44,6 +44,7 @@ fn dispatch(side: Side, args: &Args) -> Result<(), Failure> {
         None => run::run(side, args),
         Some(Command::Status { json }) => status::status(side, args, *json),
         Some(Command::Map { command }) => map::map(side, args, command),
+        Some(Command::Netcheck(asked)) => netcheck::netcheck(side, args, asked),
         Some(Command::Check) => check::check(side, args),
         Some(Command::Completions { shell }) => completions(side, *shell),
     }

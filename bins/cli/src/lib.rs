@@ -1,7 +1,8 @@
 //! The command line that `stunfwd-client` and `stunfwd-server` share: all of it but the role.
 //!
 //! [`main`] parses the arguments ([`args`]), and either runs the program until a signal ends it (`run`), asks
-//! one that is running (`status`, `map`), reads the configuration alone (`check`), or prints completions.
+//! one that is running (`status`, `map`), reads the configuration alone (`check`), looks at the network (`netcheck`), or
+//! prints completions.
 //! Nothing below this crate knows a command line.
 //!
 //! A client that runs has its mappings changed from three sides, which all end in `stunfwd::Mappings`: lines
@@ -29,6 +30,7 @@ mod failure;
 mod log_sink;
 mod logging;
 mod map;
+mod netcheck;
 mod prompt;
 mod reload;
 mod run;

@@ -25,12 +25,13 @@ fn help_and_version_are_answered_on_standard_output() {
         "--log-format",
         "status",
         "map",
+        "netcheck",
         "check",
         "completions",
     ] {
         assert!(help.contains(word), "{word} is missing in {help}");
     }
-    for later in ["netcheck", "peers", "room", "--watch"] {
+    for later in ["peers", "room", "--watch"] {
         assert!(!help.contains(&format!(" {later}")), "{later} is in {help}");
     }
     let (code, help, _) = run(home.path(), &["status", "--help"]);
@@ -73,8 +74,7 @@ fn bad_usage_ends_with_2() {
 fn words_of_later_versions_are_refused_as_such() {
     let home = home();
     for (line, word) in [
-        (&["netcheck", "--json"][..], "netcheck"),
-        (&["peers"], "peers"),
+        (&["peers"][..], "peers"),
         (&["room"], "room"),
         (&["status", "--watch"], "--watch"),
         (&["status", "--json", "--watch"], "--watch"),
@@ -100,7 +100,36 @@ fn completions_are_for_this_program() {
                 .all(|word| script.contains(word)),
             "{shell}"
         );
-        assert!(!script.contains("netcheck"), "{shell}");
+        assert!(script.contains("netcheck"), "{shell}");
+        assert!(!script.contains("--watch"), "{shell}");
+    }
+}
+
+#[test]
+fn a_netcheck_that_cannot_know_whom_to_ask_is_bad_usage() {
+    let home = home();
+    let cases: [(&[&str], &str); 4] = [
+        (
+            &["netcheck", "--stun", "127.0.0.1:70000"],
+            "error: `--stun 127.0.0.1:70000`: ",
+        ),
+        (
+            &["netcheck", "--config", "config.yml", "--stun", "127.0.0.1"],
+            "error: `--config` and `--stun` cannot both say whom to ask",
+        ),
+        (
+            &["netcheck", "--config", "config.yml"],
+            "error: config.yml: there is no such file in ",
+        ),
+        (
+            &["netcheck", "127.0.0.1:3478"],
+            "error: unexpected argument",
+        ),
+    ];
+    for (line, expected) in cases {
+        let (code, answer, message) = run(home.path(), line);
+        assert_eq!((code, answer.as_str()), (2, ""), "{line:?}: {message}");
+        assert!(message.starts_with(expected), "{line:?}: {message}");
     }
 }
 

@@ -8,6 +8,8 @@
 //! 3. beside it run the conversation with signaling (`rendezvous`) and the [control socket](control),
 //!    through which [`status`] is asked for and mappings are changed.
 //!
+//! [`netcheck`] needs none of this: it looks at the network once, with sockets of its own.
+//!
 //! While a client runs, [`Mappings`] changes what it forwards; [`Client::prepare`] gives both.
 //!
 //! ```no_run
@@ -29,7 +31,11 @@ pub mod control;
 mod driver;
 mod interfaces;
 mod mappings;
+mod nat_status;
+pub mod netcheck;
 mod open_files;
+mod port_mapping;
+mod randomness;
 mod rendezvous;
 mod resolve;
 mod run;
@@ -37,6 +43,7 @@ mod shell;
 pub mod signals;
 pub mod state_dir;
 pub mod status;
+mod strategies;
 
 pub use mappings::{Applied, Change, ChangeError, MappingView, Mappings, Outcome, TableView};
 pub use run::{Client, RunError, RunOptions, Server};

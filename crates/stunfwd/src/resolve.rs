@@ -267,7 +267,7 @@ impl Wanted {
 }
 
 /// The first of every list, then the second of every list…, each once.
-fn in_turn<T: PartialEq>(lists: Vec<Vec<T>>) -> Vec<T> {
+pub(crate) fn in_turn<T: PartialEq>(lists: Vec<Vec<T>>) -> Vec<T> {
     let mut result = Vec::new();
     let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
     loop {
@@ -285,7 +285,7 @@ fn in_turn<T: PartialEq>(lists: Vec<Vec<T>>) -> Vec<T> {
 }
 
 /// `host:port`, or a host with the default port.
-fn host_port(text: &str) -> Option<HostPort> {
+pub(crate) fn host_port(text: &str) -> Option<HostPort> {
     let port = STUN_PORT;
     let parsed = text
         .parse()

@@ -19,6 +19,7 @@ use crate::rendezvous::{Place, Rendezvous};
 use crate::resolve::Directory;
 use crate::run::{Role, RunError, RunOptions};
 use crate::state_dir::StateDir;
+use crate::strategies::Strategies;
 
 /// How long a clean stop may take before the process goes anyway.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -101,6 +102,8 @@ pub(crate) async fn run(
         proof_password: *keys.proof_password(),
         signaling_urls: urls,
         offer_loopback,
+        strategies: Strategies::open(state.directory()),
+        runtime: tokio::runtime::Handle::current(),
     };
     let handles = DriverHandles {
         room_rx,
@@ -192,7 +195,7 @@ fn unique(urls: &[String]) -> Vec<String> {
 
 /// Returns where the room API of a URL would be, and whether the URL names one of the original's PHP scripts:
 /// then it is the origin that is asked, since stunfwd-signaling can stand in its place.
-fn api_base(url: &str) -> (&str, bool) {
+pub(crate) fn api_base(url: &str) -> (&str, bool) {
     let authority_at = url.find("://").map_or(0, |at| at + 3);
     let authority_end = url[authority_at..]
         .find(['/', '?', '#'])

@@ -201,7 +201,8 @@ fn create_identity(path: &Path) -> io::Result<()> {
     result
 }
 
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a new file that only its owner may read.
+pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

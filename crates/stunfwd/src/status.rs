@@ -7,6 +7,8 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::nat_status::{NatStatus, PortMappingStatus};
+
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,38 +56,6 @@ pub enum State {
     Connecting,
     /// The table is committed and every accepted mapping carries.
     Connected,
-}
-
-/// The NAT in front of this machine, in the words of `natprobe`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NatStatus {
-    /// The classic name, `Full Cone NAT` for example.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Mapping behaviour (RFC 4787, section 4.1).
-    pub mapping: String,
-    /// Filtering behaviour (RFC 4787, section 5).
-    pub filtering: String,
-    /// Where STUN servers see us.
-    pub public: Vec<SocketAddr>,
-    /// Whether the NAT turns packets to its own outside address back.
-    pub hairpin: Option<bool>,
-    /// How it gives ports out.
-    pub ports: String,
-}
-
-impl Default for NatStatus {
-    /// Nothing was measured yet.
-    fn default() -> Self {
-        Self {
-            kind: "Unknown".to_owned(),
-            mapping: "unknown".to_owned(),
-            filtering: "unknown".to_owned(),
-            public: Vec::new(),
-            hairpin: None,
-            ports: "unknown".to_owned(),
-        }
-    }
 }
 
 /// One process of the other side.
@@ -204,6 +174,7 @@ impl fmt::Display for Status {
             writeln!(f, "  {}", plain(reason))?;
         }
         writeln!(f, "{}", self.nat)?;
+        self.write_surroundings(f)?;
         for peer in &self.peers {
             writeln!(f, "{peer}")?;
         }
@@ -226,6 +197,27 @@ impl fmt::Display for Status {
     }
 }
 
+impl Status {
+    /// What else is known of the network, once something is.
+    fn write_surroundings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ipv6 = self.nat.ipv6.map(|works| {
+            let words = if works {
+                "works"
+            } else {
+                "does not lead to the internet"
+            };
+            format!("IPv6 {words}")
+        });
+        let asked = &self.nat.port_mapping;
+        let gateway = (*asked != PortMappingStatus::default()).then(|| asked.to_string());
+        let known: Vec<_> = [ipv6, gateway].into_iter().flatten().collect();
+        if known.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "  {}", known.join("; "))
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -233,31 +225,6 @@ impl fmt::Display for State {
             Self::Connecting => "connecting",
             Self::Connected => "connected",
         })
-    }
-}
-
-impl fmt::Display for NatStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind,
-            mapping,
-            filtering,
-            public,
-            ports,
-            hairpin: _,
-        } = self;
-        write!(
-            f,
-            "NAT: {kind} (mapping {mapping}, filtering {filtering}, ports {ports})"
-        )?;
-        for (index, address) in public.iter().enumerate() {
-            write!(
-                f,
-                "{}{address}",
-                if index == 0 { ", seen as " } else { ", " }
-            )?;
-        }
-        Ok(())
     }
 }
 
@@ -287,10 +254,22 @@ impl fmt::Display for PeerStatus {
         let (received, sent) = (bytes(self.bytes_in), bytes(self.bytes_out));
         let changes = self.path_changes;
         write!(f, "\n  {received} in, {sent} out, {changes} path changes")?;
+        let relayed = self.path.as_ref().is_some_and(|path| path.kind == "relay");
         match &self.reason {
+            Some(reason) if relayed => write!(f, "\n  not direct: {}", plain(reason)),
             Some(reason) => write!(f, "\n  {}", plain(reason)),
             None => Ok(()),
         }
+    }
+}
+
+/// What the less usual ways to a direct path are, for people.
+fn via_words(via: &str) -> &'static str {
+    match via {
+        "port-mapped" => ": the router forwards a port",
+        "predicted" => ": the next port was guessed",
+        "birthday" => ": many ports were tried",
+        _ => "",
     }
 }
 
@@ -305,7 +284,11 @@ impl fmt::Display for PathStatus {
             rtt_ms,
             since_ms,
         } = self;
-        write!(f, "{kind} over {transport} ({via}), {local} to {remote}")?;
+        let words = via_words(via);
+        write!(
+            f,
+            "{kind} over {transport} ({via}{words}), {local} to {remote}"
+        )?;
         if let Some(rtt) = rtt_ms {
             write!(f, ", {rtt:.1} ms")?;
         }
@@ -404,6 +387,7 @@ mod tests {
                 public: vec!["203.0.113.5:4242".parse().unwrap()],
                 hairpin: Some(false),
                 ports: "preserving".into(),
+                ..NatStatus::default()
             },
             peers: vec![PeerStatus {
                 id: "1a2b".into(),
@@ -448,7 +432,9 @@ mod tests {
             "role": "client", "version": "0.1.0", "state": "connected", "reason": null,
             "nat": { "type": "Port Restricted Cone NAT", "mapping": "endpoint-independent",
                      "filtering": "address-and-port-dependent", "public": ["203.0.113.5:4242"],
-                     "hairpin": false, "ports": "preserving" },
+                     "hairpin": false, "ports": "preserving", "portRange": null, "portStride": null,
+                     "ipv6": null, "doubleNat": null,
+                     "portMapping": { "pcp": null, "natPmp": null, "upnp": null } },
             "peers": [ { "id": "1a2b", "state": "connected",
                          "path": { "kind": "direct", "transport": "udp", "local": "192.168.1.5:4242",
                                    "remote": "203.0.113.9:1234", "via": "server-reflexive",
@@ -481,6 +467,30 @@ mod tests {
              \x20 0  tcp:8080:22  error  127.0.0.1:8080  2     0 B  1.0 MiB\n\
              \x20    address in use\n\
              4 connections were reset: more than maxConnections at once"
+        );
+    }
+
+    #[test]
+    fn the_table_tells_at_a_glance_whether_a_path_is_direct_how_it_was_found_and_why_not() {
+        let with = |kind: &str, via: &str, reason: Option<&str>| {
+            let mut status = example();
+            let peer = &mut status.peers[0];
+            let path = peer.path.as_mut().unwrap();
+            (path.kind, path.via) = (kind.to_owned(), via.to_owned());
+            peer.reason = reason.map(str::to_owned);
+            status.nat.ipv6 = Some(false);
+            status.nat.port_mapping.upnp = Some(true);
+            status.to_string()
+        };
+        let direct = with("direct", "birthday", None);
+        let path = "connected, direct over udp (birthday: many ports were tried), ";
+        assert!(direct.contains(path), "{direct}");
+        let network = "\n  IPv6 does not lead to the internet; the router speaks UPnP\n";
+        assert!(direct.contains(network), "{direct}");
+        let relayed = with("relay", "relayed", Some("both NATs are symmetric"));
+        assert!(
+            relayed.contains("\n  not direct: both NATs are symmetric\n"),
+            "{relayed}"
         );
     }
 

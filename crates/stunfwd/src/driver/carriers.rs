@@ -391,20 +391,16 @@ impl Driver {
             let Some(silence) = entry.carrier.unanswered() else {
                 continue;
             };
-            match self.side {
-                Side::Ingress => {
-                    let since = at.checked_sub(silence).unwrap_or(at);
-                    self.node.waiting(entry.path, since, at);
-                }
-                Side::Egress => {
-                    let patience = (3 * entry.carrier.rtt()).max(DEAD_FLOOR);
-                    let told_lately = entry
-                        .dead_noticed
-                        .is_some_and(|told| at < told + DEAD_NOTICE_INTERVAL);
-                    if silence >= patience && !told_lately {
-                        entry.dead_noticed = Some(at);
-                        dead.push((*id, entry.peer, entry.carrier.token()));
-                    }
+            let since = at.checked_sub(silence).unwrap_or(at);
+            self.node.waiting(entry.path, since, at);
+            if self.side == Side::Egress {
+                let patience = (3 * entry.carrier.rtt()).max(DEAD_FLOOR);
+                let told_lately = entry
+                    .dead_noticed
+                    .is_some_and(|told| at < told + DEAD_NOTICE_INTERVAL);
+                if silence >= patience && !told_lately {
+                    entry.dead_noticed = Some(at);
+                    dead.push((*id, entry.peer, entry.carrier.token()));
                 }
             }
         }

@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use natprobe::{NatType, Report};
-use session::{DropCause, Interface, PathKind, PathView, PeerId, RelayTransport, Side};
+use session::{
+    DropCause, GatewayProtocol, Interface, PathKind, PathView, PeerId, PortMapping, RelayTransport,
+    Side, Strategy,
+};
 use signal_client::PublicKey;
 use tracing::{debug, info, warn};
 use tunnel::forward::ForwardEvent;
@@ -37,6 +40,8 @@ pub(super) struct Journal {
     in_force: BTreeMap<PeerId, BTreeSet<String>>,
     described: BTreeSet<PeerId>,
     carrier_failure: Option<String>,
+    /// The forwarded ports that people were told of, and whether they work.
+    port_mappings: BTreeMap<SocketAddr, bool>,
 }
 
 impl Journal {
@@ -59,6 +64,7 @@ impl Journal {
             in_force: BTreeMap::new(),
             described: BTreeSet::new(),
             carrier_failure: None,
+            port_mappings: BTreeMap::new(),
         }
     }
 
@@ -109,6 +115,60 @@ impl Journal {
             );
         }
         self.nat = Some(known);
+    }
+
+    /// The router claims to forward ports; it is believed once somebody came in through them.
+    pub(super) fn port_mappings_claimed(&mut self, mappings: &[PortMapping]) {
+        for mapping in mappings {
+            debug!(external = %mapping.external, protocol = %mapping.protocol, "the router claims to forward a port");
+        }
+        let still = |external: &SocketAddr| mappings.iter().any(|it| it.external == *external);
+        self.port_mappings.retain(|external, _| still(external));
+    }
+
+    pub(super) fn port_mapping_verified(
+        &mut self,
+        external: SocketAddr,
+        protocol: Option<GatewayProtocol>,
+    ) {
+        if self.port_mappings.insert(external, true) != Some(true) {
+            let by = protocol.map_or_else(String::new, |protocol| format!(" ({protocol})"));
+            info!("the router forwards {external} to us{by}: peers behind any NAT can reach it");
+        }
+    }
+
+    pub(super) fn port_mapping_refuted(&mut self, external: SocketAddr, reason: &str) {
+        if self.port_mappings.insert(external, false) != Some(false) {
+            info!("the router says that it forwards {external} to us, and does not: {reason}");
+        }
+    }
+
+    pub(super) fn port_mapping_undecided(
+        &mut self,
+        external: SocketAddr,
+        offered: bool,
+        reason: &str,
+    ) {
+        debug!(%external, offered, reason, "nobody can say whether the router forwards a port");
+        self.port_mappings.remove(&external);
+    }
+
+    /// A strategy has opened a direct path; that the path is used is told by itself, and most need no strategy.
+    pub(super) fn strategy_worked(&mut self, peer: PeerId, strategy: Strategy) {
+        let how = match strategy {
+            Strategy::Plain | Strategy::Ipv6 => {
+                debug!(?peer, %strategy, "a strategy worked");
+                return;
+            }
+            Strategy::PortMapped => "through a forwarded port",
+            Strategy::Predicted => "by predicting ports",
+            Strategy::Block => "by trying the ports of a block",
+            Strategy::Birthday => "by trying many ports",
+        };
+        info!(
+            "a direct path to the {} was opened {how} ({strategy})",
+            self.peer_word()
+        );
     }
 
     pub(super) fn relay_ready(

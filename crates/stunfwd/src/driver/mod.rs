@@ -2,14 +2,16 @@
 //! other, carriers and forwarders between.
 //!
 //! Everything here runs on the data thread. The loop itself only dispatches; what it dispatches to is
-//! told apart by question: who is there (`peers`), over what (`paths`, `carriers`), through which relay
-//! connection (`relay_stream`), for whom (`forwarding`), what people change (`changes`), and what they are told
-//! (`journal`, `report`).
+//! told apart by question: who is there (`peers`), over what (`paths`, `carriers`), found from where (`extra_sockets`,
+//! `gateway`), through which relay connection (`relay_stream`), for whom (`forwarding`), what people change
+//! (`changes`), and what they are told (`journal`, `report`).
 
 mod carriers;
 mod changes;
 mod command;
+mod extra_sockets;
 mod forwarding;
+mod gateway;
 mod input;
 mod journal;
 mod paths;
@@ -23,10 +25,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
+use mapping_core::config::DirectPolicy;
 use sansio::Datagram;
 use session::{Hex, Node, NodeConfig, NodeTransmit, Policy, Side};
 use signal_client::Identity;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +39,7 @@ use tunnel::carrier::{CarrierConfig, CarrierEndpoint, ControlDatagram, DemuxSock
 use self::carriers::Carriers;
 pub(crate) use self::command::Command;
 use self::forwarding::Forwarding;
+use self::gateway::GatewayWatch;
 use self::input::Input;
 use self::journal::Journal;
 use self::paths::Paths;
@@ -43,8 +47,10 @@ use self::peers::PeerBook;
 use self::relay_stream::{Destination, RelayStreams};
 use crate::clock::{now, until};
 use crate::interfaces;
+use crate::randomness::random_seed;
 use crate::rendezvous::RoomEvent;
 use crate::run::{Role, RunError};
+use crate::strategies::Strategies;
 
 /// Tasks report to the loop through a queue of this length; they wait when it is full.
 const INPUTS_MAX: usize = 256;
@@ -62,6 +68,9 @@ pub(crate) struct DriverConfig {
     pub(crate) proof_password: [u8; 32],
     pub(crate) signaling_urls: Vec<String>,
     pub(crate) offer_loopback: bool,
+    pub(crate) strategies: Strategies,
+    /// For what must not run on the data thread.
+    pub(crate) runtime: Handle,
 }
 
 /// The driver's connections to the rest of the process.
@@ -97,6 +106,8 @@ pub(crate) async fn run(config: DriverConfig, handles: DriverHandles) -> Result<
 struct Driver {
     side: Side,
     node: Node,
+    /// The main sockets, as bound.
+    bases: Vec<SocketAddr>,
     socket: Arc<DemuxSocket>,
     endpoint: CarrierEndpoint,
     known_keys: Arc<KnownKeys>,
@@ -106,6 +117,10 @@ struct Driver {
     streams: RelayStreams,
     /// Sockets that are to be opened again.
     failed_sockets: BTreeSet<SocketAddr>,
+    /// The system once gave fewer extra sockets than were wanted, and people were told.
+    sockets_short: bool,
+    gateway: GatewayWatch,
+    strategies: Strategies,
     forwarding: Forwarding,
     journal: Journal,
     description_tx: watch::Sender<Option<Vec<u8>>>,
@@ -132,12 +147,15 @@ impl Driver {
         let node_config = NodeConfig {
             side,
             identity: Hex(config.identity.public_key().0),
-            bases,
+            bases: bases.clone(),
             interfaces: interfaces.clone(),
             offer_loopback: config.offer_loopback,
             policy: policy(common.direct),
         };
-        let node = Node::new(node_config, random_seed(), now());
+        let asks_gateway = common.port_mapping && common.direct != DirectPolicy::Never;
+        let gateway = GatewayWatch::new(asks_gateway.then_some(config.runtime));
+        let mut node = Node::new(node_config, random_seed(), now());
+        node.remember(config.strategies.all());
         let known_keys = KnownKeys::new();
         let endpoint = CarrierEndpoint::new(
             socket.clone(),
@@ -158,6 +176,7 @@ impl Driver {
         let mut driver = Self {
             side,
             node,
+            bases,
             socket,
             endpoint,
             known_keys,
@@ -166,6 +185,9 @@ impl Driver {
             carriers: Carriers::default(),
             streams: RelayStreams::default(),
             failed_sockets: BTreeSet::new(),
+            sockets_short: false,
+            gateway,
+            strategies: config.strategies,
             forwarding,
             journal,
             description_tx,
@@ -200,6 +222,7 @@ impl Driver {
                 Some(command) = commands_rx.recv() => self.on_command(command),
                 Some(event) = room_rx.recv() => self.on_room_event(event),
                 Some(input) = inputs_rx.recv() => self.on_input(input),
+                event = self.gateway.event() => self.on_port_mapper_event(event),
                 datagram = socket.recv_control() => self.on_datagram(&datagram),
                 failed = socket.socket_failed() => self.on_socket_failed(failed),
             }
@@ -274,7 +297,7 @@ impl Driver {
         match event {
             RoomEvent::Servers(servers) => {
                 let relays = servers.relays;
-                self.node.set_stun_servers(servers.stun, now());
+                self.on_stun_servers(servers.stun);
                 self.node.set_relay_servers(relays, now());
                 self.socket.set_relay_servers(&self.node.relay_addresses());
             }
@@ -395,6 +418,29 @@ impl Driver {
             Event::StandbyChosen { path, .. } => self.dial(path),
             Event::PathDropped { path, cause, .. } => self.on_path_dropped(path, cause),
             Event::RttMeasured { path, rtt, .. } => self.paths.set_rtt(path, rtt),
+            Event::OpenSockets {
+                request,
+                ipv6,
+                count,
+            } => self.on_open_sockets(request, ipv6, count),
+            Event::CloseSockets { sockets } => self.on_close_sockets(&sockets),
+            Event::StrategyWorked {
+                peer,
+                identity,
+                strategy,
+            } => {
+                self.strategies.remember(identity, strategy);
+                self.journal.strategy_worked(peer, strategy);
+            }
+            Event::PortMappingVerified { external } => self.on_port_mapping_verified(external),
+            Event::PortMappingRefuted { external, reason } => {
+                self.on_port_mapping_refuted(external, &reason);
+            }
+            Event::PortMappingUndecided {
+                external,
+                offered,
+                reason,
+            } => self.on_port_mapping_undecided(external, offered, &reason),
             other => debug!(?other, "an event of a later version"),
         }
     }
@@ -408,7 +454,8 @@ impl Driver {
             self.send(transmit);
         }
         let goodbye = self.endpoint.close(carriers::CODE_GOING_AWAY, "stopped");
-        let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+        let goodbye = timeout(CLOSE_TIMEOUT, goodbye);
+        let _ = tokio::join!(goodbye, self.gateway.release());
     }
 }
 
@@ -427,17 +474,10 @@ fn bind_sockets(socket: &Arc<DemuxSocket>) -> Result<Vec<SocketAddr>, RunError> 
     }
 }
 
-const fn policy(direct: mapping_core::config::DirectPolicy) -> Policy {
-    use mapping_core::config::DirectPolicy;
+const fn policy(direct: DirectPolicy) -> Policy {
     match direct {
         DirectPolicy::Preferred => Policy::Any,
         DirectPolicy::Never => Policy::RelayOnly,
         DirectPolicy::Required => Policy::DirectOnly,
     }
-}
-
-fn random_seed() -> [u8; 32] {
-    let mut seed = [0; 32];
-    rand::rng().fill_bytes(&mut seed);
-    seed
 }

@@ -110,16 +110,12 @@ impl Driver {
     }
 
     fn nat_status(&self) -> NatStatus {
-        self.node
-            .report()
-            .map_or_else(NatStatus::default, |report| NatStatus {
-                kind: report.nat_type().to_string(),
-                mapping: report.mapping.to_string(),
-                filtering: report.filtering.to_string(),
-                public: report.reflexive.clone(),
-                hairpin: report.hairpin,
-                ports: report.ports.to_string(),
-            })
+        let Some(report) = self.node.report() else {
+            return NatStatus::default();
+        };
+        NatStatus::of(report, &self.gateway.view)
+            .with_ipv6(self.node.ipv6(), self.node.ipv6_report())
+            .with_verified(self.gateway.verified.iter().copied())
     }
 
     fn peer_status(&self, id: PeerId, entry: &PeerEntry) -> PeerStatus {

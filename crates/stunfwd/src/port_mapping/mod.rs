@@ -4,6 +4,7 @@
 //! outside. Here the two meet.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use session::{GatewayProtocol, GatewayView, PortMapping};
 use tokio::runtime::Handle;
@@ -46,11 +47,6 @@ impl PortMapper {
     /// Says that a mapping does not work: it is made again elsewhere, a few times.
     pub(crate) fn refuted(&self, external: SocketAddr) {
         self.inner.refuted(external);
-    }
-
-    /// Says that addresses or routes changed.
-    pub(crate) fn network_changed(&self) {
-        self.inner.network_changed();
     }
 
     /// Gives every mapping back, in at most 1.5 s.
@@ -97,10 +93,24 @@ pub(crate) const fn gateway_view(presence: portmap::Presence) -> GatewayView {
     }
 }
 
-/// Asks the default gateways what they speak, and for nothing else; it takes a few seconds at most.
+/// How long a gateway may take that is only asked what it speaks, while a person waits: as long as the classification of a
+/// NAT takes on a clean network. It is one hop away, and small routers take a second for HTTP.
+const GLANCE: [Duration; 3] = [
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+
+/// Asks the default gateways what they speak, and for nothing else; it takes 1.4 s, and 3 s where one is slow.
 pub(crate) async fn probe_presence() -> GatewayView {
     let gateways = portmap::Gateways::of_system();
-    gateway_view(portmap::probe_presence(&gateways, &portmap::Timing::default()).await)
+    let timing = portmap::Timing {
+        attempts: GLANCE.into(),
+        search: GLANCE.iter().sum(),
+        http: Duration::from_millis(1500),
+        ..portmap::Timing::default()
+    };
+    gateway_view(portmap::probe_presence(&gateways, &timing).await)
 }
 
 const fn port_mapping(mapping: portmap::Mapping) -> PortMapping {

@@ -141,9 +141,11 @@ fn each_wait_is_told_as_it_ends() {
     let waited: Vec<_> = world
         .events
         .iter()
-        .filter_map(|(_, event)| match event {
-            LifetimeEvent::Waited { idle, alive } => Some((idle.as_secs(), *alive)),
-            _ => None,
+        .filter_map(|(_, event)| {
+            let LifetimeEvent::Waited { idle, alive } = event else {
+                return None;
+            };
+            Some((idle.as_secs(), *alive))
         })
         .collect();
     assert_eq!(waited, [(10, true), (15, true), (19, true), (22, false)]);

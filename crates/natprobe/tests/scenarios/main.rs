@@ -5,4 +5,6 @@ mod loss;
 mod mapping_check;
 mod model;
 mod prober;
+mod report;
 mod sampler;
+mod strangers;

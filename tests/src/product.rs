@@ -266,6 +266,11 @@ impl<'a> Peer<'a> {
         &self.config
     }
 
+    /// Its state folder.
+    pub fn state_folder(&self) -> &Path {
+        &self.state
+    }
+
     /// Runs one of its commands against it, such as `map list`: exit status, standard output, standard error.
     ///
     /// # Panics

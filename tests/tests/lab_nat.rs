@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use stunfwd_tests::{
-    lab::{self, Carrier, Home, Host, Lab, Nat, ruleset, topology},
+    lab::{self, Carrier, Home, Host, Lab, Meter, Nat, ruleset, topology},
     process::Process,
     tool, wait,
 };
@@ -380,6 +380,23 @@ fn a_capture_holds_what_went_over_the_wire() {
         let bytes = capture.finish();
         assert!(lab::capture::contains(&bytes, b"plain-words"));
         assert!(!lab::capture::contains(&bytes, b"never-said"));
+    });
+}
+
+#[test]
+fn a_meter_counts_what_a_home_sends_and_the_bindings_that_it_takes() {
+    lab::test(|| {
+        let lab = Lab::new(Home::behind(Nat::Symmetric), Home::behind(Nat::Firewall));
+        let meters = [lab.router_a(), lab.router_b()].map(Meter::start);
+        let _observer = observer(&lab);
+        probe(lab.a());
+        let [home, other] = meters.each_ref().map(Meter::read);
+        // Four addresses were asked; the tests of filtering ask the first one again.
+        assert_eq!((home.bindings, home.too_fast), (4, 0));
+        assert!((4..20).contains(&home.packets), "{home:?}");
+        assert_eq!(other.packets, 0);
+        probe(lab.b());
+        assert_eq!(meters[1].read().bindings, 4, "a firewall has flows, too");
     });
 }
 

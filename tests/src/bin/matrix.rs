@@ -43,7 +43,7 @@ fn prepare() -> anyhow::Result<Option<Request>> {
     let request = Request::parse(env::args().skip(1))?;
     if request.list {
         for scenario in &request.scenarios {
-            println!("{scenario}  {}", scenario.way().letter());
+            println!("{scenario}  {}", scenario.possible().letter());
         }
         return Ok(None);
     }

@@ -35,6 +35,10 @@ pub enum Nat {
     WebOnly,
 }
 
+/// How many ports the block of a [`Nat::SymmetricBlock`] has: within the sizes that carriers give out
+/// (facts/nat-population.md, section 2).
+pub(super) const BLOCK_PORTS: u16 = 512;
+
 impl Nat {
     /// Every kind.
     pub const ALL: [Self; 14] = [
@@ -80,7 +84,7 @@ impl Nat {
             Self::SymmetricSequentialByTwo => {
                 return symmetric(PortAllocation::Sequential { stride: 2 });
             }
-            Self::SymmetricBlock => return symmetric(PortAllocation::Random),
+            Self::SymmetricBlock => return symmetric(PortAllocation::Block { size: BLOCK_PORTS }),
             Self::Symmetric => NatKind::Symmetric,
             Self::UdpBlocked => NatKind::UdpBlocked,
             Self::WebOnly => NatKind::TcpOnly,

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, net::Ipv4Addr, ops::RangeInclusive};
 
-use super::nat::Nat;
+use super::nat::{BLOCK_PORTS, Nat};
 
 /// How many ports a NAT that counts walks through: as many as fit an unprivileged netlink buffer.
 const SEQUENTIAL_PORTS: u16 = 2048;
@@ -10,9 +10,10 @@ const SEQUENTIAL_PORTS: u16 = 2048;
 /// The first outside port of a NAT that counts.
 pub const SEQUENTIAL_FIRST: u16 = 40_000;
 
-/// The outside ports of a [`Nat::SymmetricBlock`]: 512 of them, aligned, within the sizes that carriers give out
-/// (facts/nat-population.md, section 2).
-pub const BLOCK: RangeInclusive<u16> = 50_176..=50_687;
+/// The outside ports of a [`Nat::SymmetricBlock`], one of the blocks that lie side by side from 1024 on.
+pub const BLOCK: RangeInclusive<u16> = BLOCK_FIRST..=BLOCK_FIRST + BLOCK_PORTS - 1;
+
+const BLOCK_FIRST: u16 = 1024 + 96 * BLOCK_PORTS;
 
 /// How long a learnt mapping outlives its last packet. Longer than any test, and than the kernel's own 120 s for a UDP
 /// stream, so that the maps never forget before conntrack does.

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use natlab::Behavior;
+use natlab::{Behavior, Filtering, Gateway};
 use tempfile::TempDir;
 
 use super::{construction::Construction, host::Host, nat::Nat, world};
@@ -149,6 +149,12 @@ impl Home {
         let mut router = self.nat.behavior();
         if !self.wan_firewall {
             router = router.without_wan_firewall();
+        }
+        if self.ipv6 {
+            router = router.with_ipv6(Filtering::AddressAndPortDependent);
+        }
+        if self.gateway {
+            router = router.with_gateway(Gateway::Honest);
         }
         self.carrier
             .map_or(router, |carrier| router.behind(&carrier.behavior()))

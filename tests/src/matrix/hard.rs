@@ -7,17 +7,18 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
-
 use super::{
-    Scenario, Way,
+    Scenario,
     summary::{median, sorted},
     table::{Circumstances, load, millis},
     trial::{RELAY_START, path_age, words},
 };
 use crate::{
     bed::{ECHO, Pair},
-    lab::{Host, Lab},
+    lab::{
+        Lab, Meter,
+        meter::{PACKETS_PER_SECOND, Spent},
+    },
     product::{Signaling, path_kind},
     tool, wait,
 };
@@ -45,7 +46,7 @@ const COUNTED: Goal = Goal {
 /// What a pair must show.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal {
-    /// Of a hundred runs so many are direct within the bound of their [`Way`].
+    /// Of a hundred runs so many are direct within [`Scenario::bound`].
     pub percent: usize,
     /// And half of them within this.
     pub median: Option<Duration>,
@@ -56,9 +57,6 @@ pub struct Goal {
 /// How long a late path is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// No more packets a second than this are sent while guessing, beside what the forwarded byte and its connection need.
-const PACKETS_PER_SECOND: u32 = 500;
-
 /// What one run showed. Pairs are home A, then home B.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -66,14 +64,10 @@ pub struct Run {
     pub direct: Option<Duration>,
     /// When the first byte was back.
     pub first: Option<Duration>,
-    /// How the clients's path was found.
+    /// How the client's path was found.
     pub via: String,
-    /// UDP packets that left each home until then.
-    pub packets: [u64; 2],
-    /// Of these, those above the rate that a ladder may send.
-    pub too_fast: [u64; 2],
-    /// New bindings (flows) on each home's router until then.
-    pub bindings: [u64; 2],
+    /// What each home's router had seen by then.
+    pub spent: [Spent; 2],
     /// The most sockets that each program had open beyond the fewest.
     pub sockets: [usize; 2],
     /// What went wrong with the run itself.
@@ -94,12 +88,8 @@ pub struct Series {
 }
 
 impl Series {
-    fn way(&self) -> Way {
-        scenario(self.pair, false).way()
-    }
-
     fn bound(&self) -> Duration {
-        self.way().bound().unwrap_or_default()
+        scenario(self.pair, false).bound().unwrap_or_default()
     }
 
     /// How many runs were direct in time.
@@ -157,9 +147,7 @@ pub fn run(pair: &str, exchanged: bool) -> Run {
         direct: None,
         first: None,
         via: String::new(),
-        packets: [0; 2],
-        too_fast: [0; 2],
-        bindings: [0; 2],
+        spent: [Spent::default(); 2],
         sockets: [0; 2],
         fault: None,
         kept: None,
@@ -178,10 +166,7 @@ pub fn run(pair: &str, exchanged: bool) -> Run {
 }
 
 fn in_lab(run: &mut Run, lab: &Lab) {
-    let routers = [lab.router_a(), lab.router_b()];
-    for router in routers {
-        router.nft(&meter());
-    }
+    let meters = [lab.router_a(), lab.router_b()].map(Meter::start);
     let signaling = Signaling::start(lab.public());
     let mut pair = Pair::start(lab, &signaling);
     let secs = PATIENCE.as_secs().to_string();
@@ -204,9 +189,7 @@ fn in_lab(run: &mut Run, lab: &Lab) {
         let are_direct = ends.iter().all(|end| path_kind(end) == Some("direct"));
         are_direct.then_some(ends)
     });
-    run.packets = routers.map(|router| counter(router, "packets"));
-    run.too_fast = routers.map(|router| counter(router, "too_fast"));
-    run.bindings = routers.map(|router| counter(router, "bindings"));
+    run.spent = meters.each_ref().map(Meter::read);
     run.sockets = [0, 1].map(|end| most[end] - fewest[end].min(most[end]));
     if run.first.is_none() && first.ended().is_some() {
         run.first = Some(pair.age());
@@ -221,39 +204,17 @@ fn in_lab(run: &mut Run, lab: &Lab) {
     run.via = via.unwrap_or("none").to_owned();
 }
 
-/// Counts what leaves a home over UDP: packets, those above the rate, and new flows, which the kernel shows to the hook of
-/// translation once each.
-fn meter() -> String {
-    format!(
-        "table ip meter {{\n\
-         counter packets {{ }}\n counter too_fast {{ }}\n counter bindings {{ }}\n\
-         chain out {{\n type filter hook forward priority 10; policy accept;\n\
-         oifname \"wan\" meta l4proto udp counter name packets\n\
-         oifname \"wan\" meta l4proto udp limit rate over {PACKETS_PER_SECOND}/second burst {PACKETS_PER_SECOND} packets \
-         counter name too_fast\n}}\n\
-         chain fresh {{\n type nat hook postrouting priority 90; policy accept;\n\
-         oifname \"wan\" meta l4proto udp counter name bindings\n}}\n}}\n"
-    )
-}
-
-fn counter(router: &Host, name: &str) -> u64 {
-    let text = router.run("nft", &["-j", "list", "counter", "ip", "meter", name]);
-    let json: Value = serde_json::from_str(&text).expect("nft prints JSON");
-    let objects = json["nftables"].as_array().into_iter().flatten();
-    let packets = objects.filter_map(|object| object["counter"]["packets"].as_u64());
-    packets.sum()
-}
-
 /// One line for whoever watches.
 pub fn line(pair: &str, run: &Run) -> String {
+    let spent = |what: fn(&Spent) -> u64| run.spent.each_ref().map(what);
     let mut line = format!(
         "{pair}  direct {} {}  first {}  packets {:?}  too fast {:?}  bindings {:?}  sockets {:?}",
         millis(run.direct),
         run.via,
         millis(run.first),
-        run.packets,
-        run.too_fast,
-        run.bindings,
+        spent(|it| it.packets),
+        spent(|it| it.too_fast),
+        spent(|it| it.bindings),
         run.sockets
     );
     for (what, text) in [
@@ -315,7 +276,7 @@ fn write(text: &mut String, seen: &Circumstances, series: &[Series]) -> std::fmt
             all
         };
         let worst = |what| spent(what).last().copied().unwrap_or_default();
-        let packets = spent(|run| run.packets);
+        let packets = spent(|run| run.spent.map(|it| it.packets));
         let mut vias: Vec<&str> = runs.iter().map(|run| run.via.as_str()).collect();
         vias.sort_unstable();
         vias.dedup();
@@ -323,7 +284,7 @@ fn write(text: &mut String, seen: &Circumstances, series: &[Series]) -> std::fmt
             text,
             "| {} {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             series.pair,
-            series.way().letter(),
+            scenario(series.pair, false).possible().letter(),
             runs.len(),
             series.direct(),
             at(&direct, 50),
@@ -334,8 +295,8 @@ fn write(text: &mut String, seen: &Circumstances, series: &[Series]) -> std::fmt
             at(&first, 100),
             packets.get(packets.len() / 2).copied().unwrap_or_default(),
             packets.last().copied().unwrap_or_default(),
-            worst(|run| run.too_fast),
-            worst(|run| run.bindings),
+            worst(|run| run.spent.map(|it| it.too_fast)),
+            worst(|run| run.spent.map(|it| it.bindings)),
             worst(|run| run.sockets.map(|count| count as u64)),
         )?;
     }
@@ -353,16 +314,18 @@ fn write(text: &mut String, seen: &Circumstances, series: &[Series]) -> std::fmt
 
 #[cfg(test)]
 mod tests {
+    use natlab::Possible;
+
     use super::*;
 
     #[test]
     fn every_pair_needs_ports_to_be_guessed_whichever_end_is_which() {
         for (pair, _) in PAIRS {
             for exchanged in [false, true] {
-                let way = scenario(pair, exchanged).way();
+                let possible = scenario(pair, exchanged).possible();
                 assert!(
-                    matches!(way, Way::Birthday | Way::PredictedTwice),
-                    "{pair}: {way:?}"
+                    matches!(possible, Possible::OnlyBirthday | Possible::OnlyPredicted),
+                    "{pair}: {possible}"
                 );
             }
         }
@@ -374,9 +337,7 @@ mod tests {
             direct: Some(Duration::from_millis(direct)),
             first: Some(Duration::from_millis(first)),
             via: "birthday".to_owned(),
-            packets: [9; 2],
-            too_fast: [0; 2],
-            bindings: [9; 2],
+            spent: [Spent::default(); 2],
             sockets: [9; 2],
             fault: None,
             kept: None,

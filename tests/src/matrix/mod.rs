@@ -14,5 +14,5 @@ pub mod table;
 pub mod trial;
 pub mod truth;
 
-pub use scenario::{Scenario, Way};
+pub use scenario::Scenario;
 pub use trial::Row;

@@ -2,10 +2,12 @@
 
 use std::{fmt::Write as _, fs, time::Duration};
 
+use natlab::Possible;
+
 use super::{
-    Row, Scenario, Way,
+    Row, Scenario,
     draw::said_by,
-    scenario::{KINDS, home_text},
+    scenario::{KINDS, LONGEST, PREDICTED, home_text},
     summary::{Summary, median, sorted},
     trial::{EndFacts, RELAY_START},
 };
@@ -71,7 +73,6 @@ fn write_head(text: &mut String, seen: &Circumstances, rows: &[Row]) -> std::fmt
     } = seen;
     let failed = rows.iter().filter(|row| !row.faults.is_empty()).count();
     let scenarios = Summary::of(rows).len();
-    let secs = |way: Way| way.bound().map_or(0, |bound| bound.as_secs());
     writeln!(
         text,
         "# NAT matrix\n\n\
@@ -83,10 +84,10 @@ fn write_head(text: &mut String, seen: &Circumstances, rows: &[Row]) -> std::fmt
          a UDP port. Rows are the client's NAT, columns the server's. Links have no delay. What is possible is said by the \
          oracle of `natlab`, which a test compares with what was measured by hand:\n\n\
          - `P`: a direct path by plain punching. Both ends must have it within {} s.\n\
-         - `6`: only over IPv6, both routers being firewalls there; within {} s. `m`: only where a router opens a port, asked by \
+         - `6`: only over IPv6, both routers being firewalls there; within {} s. `M`: only where a router opens a port, asked by \
          PCP, NAT-PMP or UPnP; within {} s.\n\
          - `p`: only by guessing the ports of a NAT that counts; within {} s, or {} s where both count.\n\
-         - `B`: only by a birthday attack on random ports; within {} s.\n\
+         - `b`, `B`: only by a birthday attack, on the ports of a block or on all; within {} s.\n\
          - `-`: never over UDP. The path must be the relay.\n\n\
          In every trial the first byte over TCP and the first echo over UDP must come within {} s ({} s where the relay \
          carries them until ports are guessed), a transfer of 4 MB each way and 500 datagrams of 12 to 8,000 bytes must \
@@ -94,12 +95,12 @@ fn write_head(text: &mut String, seen: &Circumstances, rows: &[Row]) -> std::fmt
          public address of their NAT rightly.\n",
         rows.len(),
         load(),
-        secs(Way::Plain),
-        secs(Way::Ipv6),
-        secs(Way::PortMapped),
-        secs(Way::Predicted),
-        secs(Way::PredictedTwice),
-        secs(Way::Birthday),
+        START.as_secs(),
+        START.as_secs(),
+        LONGEST.as_secs(),
+        PREDICTED.as_secs(),
+        LONGEST.as_secs(),
+        LONGEST.as_secs(),
         START.as_secs(),
         RELAY_START.as_secs(),
     )
@@ -146,7 +147,7 @@ fn write_grid(text: &mut String, rows: &[Row]) -> std::fmt::Result {
 }
 
 fn cell(summary: &Summary<'_>) -> String {
-    let letter = summary.scenario.way().letter();
+    let letter = summary.scenario.possible().letter();
     let mut cell = format!("{letter} {}/{}", summary.direct(), summary.rounds.len());
     if let Some(direct) = summary.median(|row| row.direct) {
         let via = summary.words(|row| word(row.ends[0].via.as_ref()));
@@ -201,7 +202,7 @@ fn write_rows(text: &mut String, rows: &[Row]) -> std::fmt::Result {
             home_text(&client),
             home_text(&server),
             carrier.unwrap_or_default(),
-            summary.scenario.way().letter(),
+            summary.scenario.possible().letter(),
             summary.words(|row| path(&row.ends[0])),
             median(|row| row.tcp),
             median(|row| row.udp),
@@ -214,11 +215,14 @@ fn write_rows(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         )?;
     }
     writeln!(text)?;
-    let direct = |ways: &'static [Way]| {
-        let such = rows.iter().filter(|row| ways.contains(&row.scenario.way()));
-        sorted(such.map(|row| row.direct))
-    };
-    for (what, times) in [
+    let direct = Possible::ALL.map(|possible| {
+        let such = rows
+            .iter()
+            .filter(|row| row.scenario.possible() == possible);
+        let times = sorted(such.map(|row| row.direct));
+        (format!("direct, {}", possible.letter()), times)
+    });
+    let first = [
         (
             "first byte over TCP",
             sorted(rows.iter().map(|row| row.tcp)),
@@ -227,12 +231,9 @@ fn write_rows(text: &mut String, rows: &[Row]) -> std::fmt::Result {
             "first echo over UDP",
             sorted(rows.iter().map(|row| row.udp)),
         ),
-        ("direct, P", direct(&[Way::Plain])),
-        ("direct, 6", direct(&[Way::Ipv6])),
-        ("direct, m", direct(&[Way::PortMapped])),
-        ("direct, p", direct(&[Way::Predicted, Way::PredictedTwice])),
-        ("direct, B", direct(&[Way::Birthday])),
-    ] {
+    ];
+    let first = first.map(|(what, times)| (what.to_owned(), times));
+    for (what, times) in first.into_iter().chain(direct) {
         let (worst, count) = (times.last().copied(), times.len());
         if let (Some(middle), Some(worst)) = (median(times), worst) {
             writeln!(
@@ -264,7 +265,7 @@ pub fn line(row: &Row) -> String {
     let mut line = format!(
         "{}  {} {}  TCP {}  UDP {}  direct {}  | {} | {}",
         row.scenario,
-        row.scenario.way().letter(),
+        row.scenario.possible().letter(),
         path(client),
         millis(row.tcp),
         millis(row.udp),

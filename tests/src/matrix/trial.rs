@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use natlab::Possible;
 use serde_json::Value;
 
-use super::{Scenario, Way, truth::Truth};
+use super::{Scenario, truth::Truth};
 use crate::{
     bed::{ECHO, Pair, START, UDP},
     lab::{Home, Host, Lab},
@@ -177,9 +178,12 @@ fn first_bytes(row: &mut Row, pair: &Pair<'_>) {
     let [tcp, udp] = tools.each_ref().map(tool::reports);
     row.tcp = arrived[0].filter(|_| !tcp.is_empty());
     row.udp = arrived[1].filter(|_| udp.first().is_some_and(|said| said["answer"] == "x"));
-    let bound = match row.scenario.way() {
-        Way::Plain | Way::Ipv6 | Way::Relayed => START,
-        Way::PortMapped | Way::Predicted | Way::PredictedTwice | Way::Birthday => RELAY_START,
+    let bound = match row.scenario.possible() {
+        Possible::Plain | Possible::Ipv6 | Possible::No => START,
+        Possible::PortMapped
+        | Possible::OnlyPredicted
+        | Possible::OnlyBlock
+        | Possible::OnlyBirthday => RELAY_START,
     };
     row.within(bound, "first byte over TCP", row.tcp);
     row.within(bound, "first echo over UDP", row.udp);
@@ -188,7 +192,7 @@ fn first_bytes(row: &mut Row, pair: &Pair<'_>) {
 /// Waits until both ends have the path that the oracle says, and notes since when.
 fn paths(row: &mut Row, pair: &Pair<'_>) {
     let expected = row.scenario.expected_kind();
-    let bound = row.scenario.way().bound();
+    let bound = row.scenario.bound();
     let late = bound.map_or(PATIENCE, |bound| PATIENCE.max(2 * bound));
     let mut since = [None; 2];
     for (peer, since) in [&pair.client, &pair.server].into_iter().zip(&mut since) {

@@ -59,7 +59,7 @@ impl Truth {
             ports: match behavior.ports {
                 PortAllocation::Preserving => "preserving",
                 PortAllocation::Sequential { .. } => "sequential",
-                PortAllocation::Random => "random",
+                PortAllocation::Block { .. } | PortAllocation::Random => "random",
             },
             public: Some(public),
             public_6: None,

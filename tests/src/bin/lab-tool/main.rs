@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 
 mod crowd;
 mod datagrams;
+mod gateway;
 mod nat;
 mod pattern;
 mod probes;
@@ -23,6 +24,7 @@ mod web;
 
 const USAGE: &str = "lab-tool JOB ADDRESS… [--option value]…
 services: tcp-echo, tcp-sink, tcp-digest, tcp-exchange, udp-echo ADDR; greet ADDR TEXT; observe IP IP PORT
+          lying-gateway IP OUTSIDE-IP
 clients:  transfer ADDR --up BYTES --down BYTES     half-close ADDR --bytes BYTES
           udp-check ADDR --count N --min BYTES --max BYTES
           small-writes ADDR --secs S --interval-us US
@@ -49,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         "greet" => services::greet(arguments.position(1)?, arguments.position(2)?),
         "udp-echo" => datagrams::echo(arguments.position(1)?),
         "observe" => nat::observe(&arguments),
+        "lying-gateway" => gateway::lie(&arguments),
         "transfer" => transfer::transfer(&arguments),
         "half-close" => transfer::half_close(&arguments),
         "udp-check" => datagrams::check(&arguments),

@@ -57,6 +57,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     (
         "stunfwd-examples",
         &[
+            "sansio",
             "stunfwd",
             "signaling",
             "mapping-core",

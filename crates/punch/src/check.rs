@@ -17,7 +17,7 @@ const MESSAGE_MAX: usize = 1472;
 const TRAILER: usize = 32;
 /// The header of an attribute.
 const ATTRIBUTE_HEADER: usize = 4;
-const ZEROS: [u8; MESSAGE_MAX] = [0; MESSAGE_MAX];
+static ZEROS: [u8; MESSAGE_MAX] = [0; MESSAGE_MAX];
 /// The note in a request. From the comprehension-optional half, so that a peer which knows no notes takes it for a
 /// check; nobody registered it (RFC 8489, section 18.3).
 const NOTE: AttributeType = AttributeType::new(0xDF01);

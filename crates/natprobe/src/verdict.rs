@@ -8,13 +8,17 @@ use crate::classify::{
 use crate::evidence::Evidence;
 use crate::explain::{confidence, explain, explain_silence};
 use crate::prober::Prober;
-use crate::{Confidence, Report, ServerResult, infer_pooling};
+use crate::{Confidence, MappingBehavior, Report, ServerResult, infer_pooling};
 
 /// What can be said now.
 pub(crate) fn report(prober: &Prober) -> Report {
     let evidence: &Evidence = &prober.evidence;
-    let mapping = classify_mapping(evidence);
     let behind_nat = classify_nat(evidence, &prober.local);
+    // What is not translated has one address for all, whoever was there to see it.
+    let mapping = match (classify_mapping(evidence), behind_nat) {
+        (MappingBehavior::Unknown, Some(false)) => MappingBehavior::EndpointIndependent,
+        (mapping, _) => mapping,
+    };
     let mapped: Vec<SocketAddr> = evidence.observations().map(|(_, mapped)| mapped).collect();
     let report = Report {
         mapping,

@@ -7,7 +7,8 @@
 //!   that, so an answer means that the server sends to where it was asked from.
 //! * The external port may be that of the NAT's own binding, whose filter is open to the server. The **question** asks
 //!   for the server's other port, which nobody here writes to ([`crate::Prober`] keeps to that); only a server that
-//!   has one can tell then.
+//!   has one can tell then. Another external port is asked for from both: an answer from either counts, silence only
+//!   of the other port, since the way back to where we wrote is taken.
 //! * Packets get lost. **Controls** beside each question tell how much silence means.
 
 mod verdict;
@@ -274,7 +275,7 @@ impl MappingCheck {
                 }
                 Phase::Asking(asking) => {
                     if asking.same_binding && !asking.changes_port {
-                        self.give_up_server(Indecision::SameBinding, now);
+                        self.give_up_server(Indecision::NoStranger, now);
                         continue;
                     }
                     match asking.rounds.advance(false, now) {
@@ -304,19 +305,22 @@ impl MappingCheck {
     /// The rounds are over, and nothing has shown that the server does not do what it is asked.
     fn judge(&mut self, now: Instant) {
         let Some(asking) = self.asking() else { return };
-        let (counts, arrived, same_binding) = (
+        let (counts, arrived, same_binding, changes_port) = (
             asking.rounds.silence_counts(),
             asking.arrived,
             asking.same_binding,
+            asking.changes_port,
         );
         if !counts {
             self.give_up_server(Indecision::TooMuchLoss, now);
+        } else if !arrived && !changes_port {
+            self.give_up_server(Indecision::NoStranger, now);
         } else if !arrived {
             self.conclude(MappingVerdict::Refuted {
                 reason: Refutation::Unreachable,
             });
         } else if same_binding && self.filtering == FilteringBehavior::AddressDependent {
-            self.give_up_server(Indecision::SameBinding, now);
+            self.give_up_server(Indecision::NoStranger, now);
         } else {
             self.conclude(MappingVerdict::Verified);
         }

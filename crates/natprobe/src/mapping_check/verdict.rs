@@ -45,9 +45,10 @@ pub enum Indecision {
     NoAnswer,
     /// No STUN server answers to another port (RESPONSE-PORT; RFC 5780, section 7.5).
     NotSupported,
-    /// The external port is that of the NAT's own binding, and no server can answer from an address to which that
-    /// is closed.
-    SameBinding,
+    /// No server can answer from a port that nothing was sent to. Where the external port is that of the NAT's own
+    /// binding, this is open for the server anyway; where it is not, the binding may stand in the way of its answer
+    /// (Linux drops a flow whose way back is taken).
+    NoStranger,
     /// Too much is lost for silence to mean anything.
     TooMuchLoss,
 }
@@ -71,9 +72,7 @@ impl fmt::Display for Indecision {
             Self::NoServer => "there is no STUN server to ask",
             Self::NoAnswer => "no STUN server answers",
             Self::NotSupported => "no STUN server answers to another port",
-            Self::SameBinding => {
-                "the port is open for the STUN server anyway, which cannot answer from a strange one"
-            }
+            Self::NoStranger => "no STUN server can answer from a port that nothing was sent to",
             Self::TooMuchLoss => "too many packets are lost",
         })
     }

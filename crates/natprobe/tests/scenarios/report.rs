@@ -121,6 +121,21 @@ fn an_ipv6_firewall_is_filtering_without_translation() {
 }
 
 #[test]
+fn a_public_host_needs_one_server_to_know_its_mapping() {
+    let mut firewall = Nat::new(M::EndpointIndependent, F::AddressAndPortDependent);
+    firewall.ports = Ports::Preserving;
+    let servers = vec![single(PRIMARY)];
+    let mut world = World::with_local(firewall, servers, 37, "203.0.113.9:5000", Vec::new());
+    let report = world.run_to_verdict().1;
+    assert_eq!(report.mapping, M::EndpointIndependent);
+    assert_eq!(
+        (report.filtering, report.nat_type()),
+        (F::Unknown, NatType::NoNat)
+    );
+    assert_eq!(report.confidence.mapping, Certainty::Medium);
+}
+
+#[test]
 fn addresses_that_are_translated_with_ipv6_are_a_nat_too() {
     let server = Server::new(
         "[2001:db8::1]:3478",

@@ -7,7 +7,7 @@
 //!
 //! [`process`] runs programs in such a place and keeps their logs, [`product`] knows the flags, configuration
 //! and status of the stunfwd programs, [`tool`] starts the traffic generators of `lab-tool`, [`bed`] puts these together into what most
-//! end-to-end tests need, [`matrix`] sets every NAT against every other, [`crowd`] leads many conversations at once and [`footprint`] sees what they leave, [`loopback`] is this machine without a lab, [`wait`] polls with a
+//! end-to-end tests need, [`matrix`] sets every NAT against every other, [`crowd`] leads many conversations at once and [`footprint`] sees what they leave, [`gateway`] opens ports when it is asked, or says so, [`loopback`] is this machine without a lab, [`wait`] polls with a
 //! deadline, [`artifacts`] finds the built programs, and [`workspace`] reads the source tree for the rules
 //! that a machine can check.
 //!
@@ -29,6 +29,7 @@ pub mod bed;
 pub mod coturn;
 pub mod crowd;
 pub mod footprint;
+pub mod gateway;
 pub mod lab;
 pub mod loopback;
 pub mod matrix;

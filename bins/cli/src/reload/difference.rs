@@ -163,7 +163,10 @@ mod tests {
         let before = parse("roomId: a\n");
         assert!(other_keys(&before, &parse("roomId: a\nmappings: [tcp:1:1]\n")).is_empty());
         assert_eq!(
-            other_keys(&before, &parse("roomId: b\ndirect: false\nportMapping: false\n")),
+            other_keys(
+                &before,
+                &parse("roomId: b\ndirect: false\nportMapping: false\n")
+            ),
             ["roomId", "direct", "portMapping"]
         );
     }

@@ -13,6 +13,7 @@ use tracing::{debug, trace};
 use crate::evidence::{Evidence, LocalAddresses, Observed};
 use crate::phases::Phase;
 use crate::probe::{Answer, ONCE, Probe, ProbeKind, REPEATED, is_usable_alternate};
+use crate::verdict::report;
 use crate::{MappingBehavior, ProbeConfig, Report};
 
 /// See [`ProbeConfig::servers`].
@@ -209,6 +210,17 @@ impl Prober {
     #[must_use]
     pub const fn report(&self) -> Option<&Report> {
         self.report.as_ref()
+    }
+
+    /// Returns what can be said now, for who cannot wait for the verdict; what is not known yet is `Unknown` in it.
+    /// `None` while nobody has answered and nobody is known to be silent.
+    #[must_use]
+    pub fn report_so_far(&self) -> Option<Report> {
+        let anybody = self.evidence.observations().next().is_some();
+        match &self.report {
+            Some(report) if !report.udp || !anybody => Some(report.clone()),
+            Some(_) | None => anybody.then(|| report(self)),
+        }
     }
 
     /// Returns what was refused or dropped.

@@ -57,7 +57,7 @@ pub async fn probe(
             }
         };
         if timeout_at(until, step).await.is_err() {
-            return Ok(prober.report().cloned());
+            return Ok(prober.report_so_far());
         }
     }
 }

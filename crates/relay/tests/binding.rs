@@ -260,6 +260,10 @@ fn an_address_has_few_answers_sent_to_its_other_ports_and_all_to_its_own() {
     };
     assert_eq!(admitted(&mut limiter, now), 80);
     assert_eq!(admitted(&mut limiter, now + Duration::from_secs(1)), 40);
+    let asked = knocking(none, Some(50_000));
+    let refused = two_addresses().refuse(&asked, at, addr(FROM)).unwrap();
+    assert_eq!(code(&refused.payload), 500);
+    assert_eq!((refused.source, refused.destination), (at, addr(FROM)));
     let back = two_addresses().respond(&plain(), at, addr(FROM)).unwrap();
     assert!((0..1000).all(|_| limiter.admit(&back, addr(FROM), now)));
 }

@@ -44,6 +44,26 @@ fn one_server_tells_the_mapping_before_the_rest_where_nothing_is_filtered() {
 }
 
 #[test]
+fn who_cannot_wait_is_told_what_is_known_so_far() {
+    let nat = Nat::new(M::EndpointIndependent, F::AddressAndPortDependent);
+    let mut world = World::new(nat, vec![full(), single(SECOND)], 32);
+    assert_eq!(world.machine.report_so_far(), None);
+    world.run_for(Duration::from_millis(500));
+    assert_eq!(world.machine.report(), None);
+    let report = world.machine.report_so_far().unwrap();
+    assert_eq!(
+        (report.mapping, report.filtering),
+        (M::EndpointIndependent, F::Unknown)
+    );
+    assert!(report.udp);
+    let verdict = world.run_to_verdict().1;
+    assert_eq!(world.machine.report_so_far(), Some(verdict));
+    world.blocked = true;
+    world.run_for(Duration::from_secs(60));
+    assert!(!world.machine.report_so_far().unwrap().udp);
+}
+
+#[test]
 fn the_servers_other_port_is_never_written_to() {
     let port_changed = SocketAddr::new(primary().ip(), other().port());
     for mapping in MAPPINGS {

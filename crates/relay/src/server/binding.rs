@@ -192,6 +192,25 @@ impl BindingResponder {
         Some(self.answer(&message, nowhere, None, from, None).payload)
     }
 
+    /// Refuses a request for now (500), for what [`RedirectLimiter`] does not admit. Silence would mean to a client
+    /// that its port mapping is none.
+    #[must_use]
+    pub fn refuse(
+        &self,
+        request: &[u8],
+        received_at: SocketAddr,
+        from: SocketAddr,
+    ) -> Option<BindingResponse> {
+        let message = decode(request)?;
+        let verdict = Verdict::Refused(ErrorCode::SERVER_ERROR);
+        let payload = encode(&message, &verdict, canonical(from)).unwrap_or_default();
+        Some(BindingResponse {
+            source: canonical(received_at),
+            destination: from,
+            payload,
+        })
+    }
+
     fn answer(
         &self,
         message: &Message<'_>,
@@ -307,7 +326,10 @@ fn encode(
     let builder = match verdict {
         Verdict::Refused(code) => builder.attribute(&ErrorCode {
             code: *code,
-            reason: "Bad Request",
+            reason: match *code {
+                ErrorCode::BAD_REQUEST => "Bad Request",
+                _ => "",
+            },
         })?,
         Verdict::NotUnderstood(kinds) => builder
             .attribute(&ErrorCode {

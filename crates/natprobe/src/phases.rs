@@ -191,9 +191,14 @@ impl Prober {
         }
     }
 
-    /// Tests the filtering, once per binding, when there is a server for it.
+    /// Tests the filtering, once per binding, when there is a server for it; another one after a server that does not
+    /// do what it promised.
     fn begin_filtering(&mut self, now: Instant) -> bool {
-        if self.evidence.filtering.is_some() {
+        if self
+            .evidence
+            .filtering
+            .is_some_and(|test| !test.unsupported)
+        {
             return false;
         }
         let Some((server, alternate, rtt)) = self.server_to_test() else {
@@ -216,7 +221,7 @@ impl Prober {
     fn server_to_test(&self) -> Option<(SocketAddr, SocketAddr, Option<Duration>)> {
         self.servers
             .iter()
-            .filter(|server| server.answered)
+            .filter(|server| server.answered && !server.never_changes)
             .find_map(|server| {
                 let alternate = server.alternate?;
                 let tainted = self.evidence.is_tainted(server.address, alternate);
@@ -260,6 +265,9 @@ impl Prober {
                 false
             }
             Round::Done => {
+                for known in &mut self.servers {
+                    known.never_changes |= seen.unsupported && known.address == server;
+                }
                 self.evidence.hairpin_silence_counts = seen.silence_counts;
                 self.evidence.filtering = Some(seen);
                 self.transactions

@@ -89,6 +89,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Its other address and port, when they can be tested with.
     pub(crate) alternate: Option<SocketAddr>,
+    /// It has shown that it does not answer from there.
+    pub(crate) never_changes: bool,
     pub(crate) rtt: Option<Duration>,
     /// Asked in this run.
     pub(crate) asked: bool,
@@ -107,6 +109,7 @@ impl Prober {
                 servers.push(Server {
                     address,
                     alternate: None,
+                    never_changes: false,
                     rtt: None,
                     asked: false,
                     answered: false,

@@ -106,6 +106,27 @@ fn a_server_that_ignores_change_request_tells_no_filtering() {
 }
 
 #[test]
+fn another_server_takes_over_from_one_that_does_not_do_what_it_promised() {
+    let alternate = "198.51.100.2:3479".parse().unwrap();
+    for filtering in FILTERINGS {
+        let nat = Nat::new(M::EndpointIndependent, filtering);
+        let servers = vec![
+            Server::new(PRIMARY, Kind::Ignorant(other())),
+            Server::new(SECOND, Kind::Full(alternate)),
+        ];
+        let mut world = World::new(nat, servers, 5);
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(last(&world).filtering, filtering);
+        assert!(
+            world
+                .verdicts()
+                .iter()
+                .all(|(_, report)| { [filtering, F::Unknown].contains(&report.filtering) })
+        );
+    }
+}
+
+#[test]
 fn an_alternate_address_where_nobody_is_proves_no_filtering() {
     let nat = Nat::new(M::EndpointIndependent, F::EndpointIndependent);
     let servers = vec![

@@ -69,6 +69,8 @@ pub struct CandidatePair {
     pub(crate) schedule: CheckSchedule,
     pub(crate) width: Width,
     pub(crate) last_triggered: Option<Instant>,
+    /// How many checks the peer has triggered on it.
+    pub(crate) triggered: u32,
     pub(crate) commanded: Option<TransactionId>,
 }
 
@@ -95,6 +97,7 @@ impl CandidatePair {
             schedule: CheckSchedule::new(now, needs_opener(&local, &remote)),
             width: Width::default(),
             last_triggered: None,
+            triggered: 0,
             commanded: None,
         }
     }
@@ -150,6 +153,7 @@ impl CandidatePair {
     pub(crate) fn restart(&mut self, now: Instant) {
         self.state = PairState::Waiting;
         self.width = Width::default();
+        self.triggered = 0;
         self.schedule = CheckSchedule::new(now, needs_opener(&self.local, &self.remote));
     }
 }

@@ -26,6 +26,8 @@ const REPEATS: u8 = 3;
 const SLOW_INTERVAL: Duration = Duration::from_secs(5);
 /// One packet a minute and pair costs nobody anything.
 const SLOW_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// Doublings of the time until a pair is made brisk again: to about a minute, as long as the slowest wait.
+const REVIVALS_MAX: u32 = 5;
 /// Of the slow waits, in percent each way, so that thousands of pairs do not beat in time.
 const JITTER_PERCENT: u32 = 20;
 
@@ -37,6 +39,8 @@ pub(crate) struct CheckSchedule {
     started: Option<Instant>,
     due: Instant,
     slow_interval: Duration,
+    /// How often a pair that had become slow was made brisk again.
+    revivals: u32,
     opener: bool,
     repeats: u8,
 }
@@ -47,6 +51,7 @@ impl CheckSchedule {
             started: None,
             due: now,
             slow_interval: SLOW_INTERVAL,
+            revivals: 0,
             opener,
             repeats: 0,
         }
@@ -83,10 +88,12 @@ impl CheckSchedule {
     }
 
     /// The peer was heard on this pair: our NAT lets it in, so openers are over, and a pair that had
-    /// become slow is brisk again.
+    /// become slow is brisk again. Each time that takes longer, or two ends that hear each other and whose answers
+    /// never fit would keep each other brisk for ever.
     pub(crate) fn hear(&mut self, now: Instant) {
         self.opener = false;
-        if self.elapsed(now) >= BRISK_PHASE {
+        if self.elapsed(now) >= BRISK_PHASE * 2_u32.pow(self.revivals) {
+            self.revivals = (self.revivals + 1).min(REVIVALS_MAX);
             self.started = Some(now);
             self.slow_interval = SLOW_INTERVAL;
             self.due = self.due.min(now + BRISK_INTERVAL);

@@ -321,7 +321,10 @@ fn peer_reflexive_pairs_are_bounded_and_never_push_out_a_validated_one() {
         .events
         .iter()
         .filter(|event| matches!(event, Event::PairRemoved { .. }));
-    assert_eq!(removed.count(), 1000 - 32);
+    // In 20 s: 128 at once, and two more each second.
+    let heard = 128 + 2 * 20;
+    assert!((heard - 33..heard).contains(&removed.count()));
+    assert!(world.nodes[0].agent.stats().pairs_refused >= 1000 - heard as u64);
 }
 
 /// Validates pairs with ever new addresses, as those of a peer that roams for a long time.
@@ -376,7 +379,7 @@ fn a_peer_that_roams_for_ever_never_fills_the_table_with_paths_it_left() {
 #[test]
 fn validated_pairs_that_were_heard_lately_stay_whatever_comes() {
     let mut world = introduced();
-    roam(&mut world, 150, Duration::from_millis(20));
+    roam(&mut world, 120, Duration::from_millis(20));
     let agent = &world.nodes[0].agent;
     let first = SocketAddr::from(([198, 51, 100, 1], 1000));
     assert!(

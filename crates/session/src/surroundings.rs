@@ -38,6 +38,8 @@ pub(crate) struct Standing {
     pub(crate) base: Option<SocketAddr>,
     /// Whether direct paths are wanted at all.
     pub(crate) may_climb: bool,
+    /// Whether STUN servers have not said yet how our NAT maps.
+    pub(crate) is_examining: bool,
 }
 
 impl Surroundings<'_> {

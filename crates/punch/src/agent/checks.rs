@@ -46,6 +46,7 @@ impl Agent {
             Cause::Scheduled => pair.schedule.advance(&self.config, &mut self.rng, now),
             Cause::Triggered(_) => {
                 pair.last_triggered = Some(now);
+                pair.triggered = pair.triggered.saturating_add(1);
                 pair.schedule.advance(&self.config, &mut self.rng, now);
             }
             Cause::Proven => pair.schedule.advance(&self.config, &mut self.rng, now),

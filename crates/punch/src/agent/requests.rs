@@ -18,6 +18,17 @@ use crate::{Event, PairId, PairState};
 /// Requests come 100 ms apart at the most; what comes faster is a burst and needs no check each.
 const TRIGGER_INTERVAL: Duration = Duration::from_millis(20);
 
+/// After so many triggered checks without a valid pair the next ones come half as often: between NATs that give every
+/// answer another port two ends hear each other and never agree, and each trigger brings the next one.
+const TRIGGERS_PER_DOUBLING: u32 = 16;
+/// To 1.3 s.
+const TRIGGER_DOUBLINGS_MAX: u32 = 6;
+
+fn trigger_interval(triggered: u32) -> Duration {
+    let doublings = (triggered / TRIGGERS_PER_DOUBLING).min(TRIGGER_DOUBLINGS_MAX);
+    TRIGGER_INTERVAL * 2_u32.pow(doublings)
+}
+
 impl Agent {
     pub(super) fn handle_request(
         &mut self,
@@ -97,9 +108,9 @@ impl Agent {
             PairState::Narrow => is_full,
             PairState::Validated => false,
         };
-        let is_capped = pair
-            .last_triggered
-            .is_some_and(|last| now.saturating_duration_since(last) < TRIGGER_INTERVAL);
+        let is_capped = pair.last_triggered.is_some_and(|last| {
+            now.saturating_duration_since(last) < trigger_interval(pair.triggered)
+        });
         if needs_check {
             pair.schedule.hear(now);
         }

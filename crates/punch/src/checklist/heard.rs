@@ -1,7 +1,7 @@
 //! Pairs that nobody formed: a request or an answered probe makes them.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Checklist, can_pair};
 use crate::candidate::is_usable;
@@ -10,6 +10,48 @@ use crate::{Candidate, CandidateKind, CandidatePair, PairId};
 /// Pairs that were only heard. Each cost the peer a verified request, or a thief a recorded one; the one
 /// heard longest ago makes room.
 const HEARD_MAX: usize = 32;
+
+/// Unknown addresses that are heard at once: more than there may be pairs. A birthday search is heard from about eight
+/// sockets that met, in bad luck from thirty.
+const NEWCOMERS_MAX: u32 = 128;
+/// After that, one more in each of these. Between two NATs that map per destination, and let each other in all the
+/// same, every check comes from a new address, and checking that makes another one: without a bound they kept each
+/// other busy with 1,800 packets a second, for ever.
+const NEWCOMER_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How many more unknown addresses may be heard.
+#[derive(Debug)]
+pub(super) struct Newcomers {
+    left: u32,
+    /// When one was added last; `None` while nobody is missing.
+    refilled: Option<Instant>,
+}
+
+impl Newcomers {
+    pub(super) const fn new() -> Self {
+        Self {
+            left: NEWCOMERS_MAX,
+            refilled: None,
+        }
+    }
+
+    fn admit(&mut self, now: Instant) -> bool {
+        let refilled = *self.refilled.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(refilled);
+        let intervals = elapsed.as_millis() / NEWCOMER_INTERVAL.as_millis();
+        let earned = u32::try_from(intervals).unwrap_or(NEWCOMERS_MAX);
+        if self.left.saturating_add(earned) >= NEWCOMERS_MAX {
+            self.left = NEWCOMERS_MAX;
+            self.refilled = Some(now);
+        } else {
+            self.left += earned;
+            self.refilled = Some(refilled + NEWCOMER_INTERVAL * earned);
+        }
+        let is_admitted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_admitted
+    }
+}
 
 /// What a request from an unknown address says of it.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +79,7 @@ impl Checklist {
     /// Returns the pair on which a verified request arrived, and makes it where there is none: with the
     /// candidate that signaling named, else with what the request says of its source.
     ///
-    /// `None` when the address cannot be a peer's, or nothing could make room for it.
+    /// `None` when the address cannot be a peer's, one too many is unknown, or nothing could make room for it.
     pub(crate) fn hear(
         &mut self,
         base: SocketAddr,
@@ -84,8 +126,13 @@ impl Checklist {
             base: remote,
             priority: source.priority,
         };
-        let remote = self.remotes.get(&remote).copied().unwrap_or(unknown);
+        let named = self.remotes.get(&remote).copied();
+        let remote = named.unwrap_or(unknown);
         if !is_usable(remote.address) || self.is_own(remote.address) || !can_pair(&local, &remote) {
+            return None;
+        }
+        if named.is_none() && found_by.is_none() && !self.newcomers.admit(now) {
+            self.pairs_refused += 1;
             return None;
         }
         self.make_room_for_heard(now)?;

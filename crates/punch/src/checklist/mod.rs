@@ -17,6 +17,7 @@ use crate::{Candidate, CandidateKind, CandidatePair, PairId, Role};
 mod heard;
 mod order;
 
+use heard::Newcomers;
 pub(crate) use heard::Source;
 
 /// Sockets and allocations of one machine: two families, some relays, and room for extra sockets.
@@ -38,6 +39,7 @@ pub(crate) struct Checklist {
     by_ends: BTreeMap<(SocketAddr, SocketAddr), PairId>,
     last_id: u64,
     last_was_relayed: bool,
+    newcomers: Newcomers,
     removed: Vec<PairId>,
     candidates_refused: u64,
     pairs_refused: u64,
@@ -55,6 +57,7 @@ impl Checklist {
             by_ends: BTreeMap::new(),
             last_id: 0,
             last_was_relayed: false,
+            newcomers: Newcomers::new(),
             removed: Vec::new(),
             candidates_refused: 0,
             pairs_refused: 0,

@@ -135,6 +135,7 @@ impl Node {
             seen_at: Vec::new(),
             base: gathered.base_of(false),
             may_climb: config.policy != Policy::RelayOnly,
+            is_examining: true,
         };
         Self {
             instance: Hex(instance),

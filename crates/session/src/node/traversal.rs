@@ -118,6 +118,7 @@ impl Node {
             seen_at,
             base,
             may_climb: self.config.policy != Policy::RelayOnly,
+            is_examining: report.is_none(),
         };
     }
 
@@ -126,7 +127,9 @@ impl Node {
         let is_needed = self.standing.may_climb
             && self.standing.ours.mapping == Mapping::PerDestination
             && self.peers.values().any(|peer| peer.needs_ladder(now));
-        if !is_needed || !self.commons.survey.is_due(now) {
+        // Its sockets and those of a round together would be more than a router is promised.
+        let is_free = !self.commons.budget.is_held();
+        if !is_needed || !is_free || !self.commons.survey.is_due(now) {
             return;
         }
         let bindings = u32::from(SURVEY_SOCKETS);

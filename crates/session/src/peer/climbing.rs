@@ -14,7 +14,7 @@ use crate::hex;
 use crate::path::{PathKind, PathView};
 use crate::surroundings::Surroundings;
 use crate::traversal::{
-    Action, Knowledge, Ladder, Note, PACKETS_PER_SECOND, Profile, SocketOwner, Strategy,
+    Action, Knowledge, Ladder, Mapping, Note, PACKETS_PER_SECOND, Profile, SocketOwner, Strategy,
     VolleyOrder, public_addresses,
 };
 
@@ -108,7 +108,7 @@ impl Peer {
             targets,
             is_direct: self.is_direct(now),
             notes_are_slow: self.note_pair().is_none(),
-            surveying: surroundings.commons.survey.is_running(),
+            surveying: is_survey_awaited(surroundings),
         }
     }
 
@@ -382,6 +382,9 @@ impl Peer {
         surroundings: &mut Surroundings<'_>,
         now: Instant,
     ) {
+        if !surroundings.standing.may_climb {
+            return;
+        }
         let Some(note) = Note::decode(bytes) else {
             tracing::debug!(bytes = bytes.len(), "a note that we do not understand");
             return;
@@ -416,4 +419,11 @@ impl Peer {
             }
         }
     }
+}
+
+/// Whether our ports are being looked at, or will be as soon as our NAT is known to map per destination.
+fn is_survey_awaited(surroundings: &Surroundings<'_>) -> bool {
+    let (standing, survey) = (surroundings.standing, &surroundings.commons.survey);
+    let is_to_come = standing.is_examining || standing.ours.mapping == Mapping::PerDestination;
+    survey.is_running() || (!survey.has_begun() && is_to_come)
 }

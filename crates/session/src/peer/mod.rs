@@ -99,7 +99,10 @@ impl Peer {
         now: Instant,
     ) {
         self.started = Some(now);
-        self.climb.ladder.start(now);
+        // A ladder that may not climb must not ask to be woken for it.
+        if surroundings.standing.may_climb {
+            self.climb.ladder.start(now);
+        }
         self.set_local_candidates(locals, surroundings, now);
         self.apply_remote_candidates(surroundings, now);
     }

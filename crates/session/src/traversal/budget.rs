@@ -62,6 +62,11 @@ impl Budget {
         Err(TURN_RETRY)
     }
 
+    /// Returns whether somebody plays.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.holder.is_some()
+    }
+
     /// Gives the turn back; nothing happens when somebody else has it.
     pub(crate) fn end_turn(&mut self, peer: PeerId) {
         if self.holder == Some(peer) {

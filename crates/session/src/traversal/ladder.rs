@@ -235,6 +235,10 @@ impl Ladder {
         if !is_remembered && waited < after {
             return self.wait(since + after);
         }
+        let is_anchor = matches!(part, Part::Anchor | Part::Both);
+        if is_anchor && self.known.surveying && waited < LATE {
+            return self.wait(now + Duration::from_millis(SURVEY_WAIT_MS.into()));
+        }
         if let Err(wait) = budget.take_turn(self.peer, now) {
             let wait = jittered(wait, &mut self.rng);
             return self.wait(now + wait);
@@ -465,7 +469,7 @@ impl Ladder {
             (Part::Anchor | Part::Both, Mapping::Unknown | Mapping::PerDestination)
             | (Part::Scout, Mapping::Unknown | Mapping::Stable) => {}
         }
-        if is_anchor && ours.ports == Ports::Unknown && self.known.surveying {
+        if is_anchor && self.known.surveying {
             return Err((Refusal::Busy, SURVEY_WAIT_MS));
         }
         if part == Part::Both && !matches!(ours.ports, Ports::Sequential { .. }) {

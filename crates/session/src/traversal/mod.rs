@@ -101,7 +101,7 @@ pub(crate) struct Knowledge {
     pub(crate) is_direct: bool,
     /// Whether notes take the way through signaling, for want of a path.
     pub(crate) notes_are_slow: bool,
-    /// Whether our ports are being looked at.
+    /// Whether our ports are being looked at, or soon will be.
     pub(crate) surveying: bool,
 }
 

@@ -50,6 +50,11 @@ impl Survey {
         !matches!(self.state, State::Idle)
     }
 
+    /// Returns whether there ever was one in this network.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
     /// Returns whether it is time for one, for a NAT that maps per destination.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let is_wanted = self.found.is_none() || self.is_stale;

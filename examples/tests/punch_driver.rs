@@ -42,7 +42,9 @@ async fn two_sockets_open_a_path_to_each_other() {
 }
 
 async fn bind() -> UdpSocket {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a port of loopback is free")
 }
 
 fn agent(role: Role, [own, other]: [&str; 2], base: SocketAddr, remote: SocketAddr) -> Agent {

@@ -284,6 +284,7 @@ mod tests {
                 local,
                 remote,
                 remote_kind: CandidateKind::Host,
+                found_as: CandidateKind::Host,
                 through_our_relay: kind == PathKind::Relay,
                 rtt: None,
             },

@@ -134,6 +134,8 @@ pub struct PathView {
     pub remote: SocketAddr,
     /// What kind of candidate the peer's address is.
     pub remote_kind: CandidateKind,
+    /// How the pair was found: by a guess, or else as the remote address is known.
+    pub found_as: CandidateKind,
     /// Whether our own allocation is used.
     pub through_our_relay: bool,
     /// The last measured round trip of a check.
@@ -147,7 +149,7 @@ impl PathView {
         if self.kind == PathKind::Relay {
             return "relayed";
         }
-        match self.remote_kind {
+        match self.found_as {
             CandidateKind::Host => "host",
             CandidateKind::ServerReflexive => "server-reflexive",
             CandidateKind::PeerReflexive => "peer-reflexive",

@@ -9,7 +9,7 @@ use rand::Rng;
 
 use super::Peer;
 use crate::description::{DescribedNote, Side};
-use crate::event::Event;
+use crate::event::{DropCause, Event};
 use crate::hex;
 use crate::path::{PathKind, PathView};
 use crate::surroundings::Surroundings;
@@ -163,7 +163,7 @@ impl Peer {
         if view.remote.is_ipv6() {
             return Strategy::Ipv6;
         }
-        match view.remote_kind {
+        match view.found_as {
             CandidateKind::PortMapped => Strategy::PortMapped,
             CandidateKind::Predicted => match self.climb.ladder.strategy() {
                 Some(Strategy::Block) => Strategy::Block,
@@ -241,7 +241,12 @@ impl Peer {
             .commons
             .stop_sampling(SocketOwner::Peer(self.id));
         let mut losers = Vec::new();
-        for socket in sockets {
+        // The socket in use is the first to be kept.
+        let used = self.paths.chosen().and_then(|id| self.view(id));
+        let used = used.map(|view| view.local);
+        let (first, others): (Vec<_>, Vec<_>) =
+            sockets.into_iter().partition(|it| Some(*it) == used);
+        for socket in first.into_iter().chain(others) {
             let pairs = self.agent.pairs();
             let has_won = pairs
                 .filter(|pair| pair.local.base == socket)
@@ -261,6 +266,14 @@ impl Peer {
         surroundings: &mut Surroundings<'_>,
         now: Instant,
     ) {
+        let gone = self.paths.iter();
+        let gone: Vec<_> = gone
+            .filter(|(_, path)| sockets.contains(&path.view.local))
+            .map(|(id, _)| id)
+            .collect();
+        for path in gone {
+            self.drop_path(path, DropCause::Superseded, None, surroundings, now);
+        }
         for socket in &sockets {
             self.agent.remove_local_base(*socket, now);
             self.climb.sockets.remove(socket);

@@ -15,6 +15,8 @@ use crate::surroundings::Surroundings;
 const OBSERVE_INTERVAL: Duration = Duration::from_secs(3);
 /// A check that was heard longer ago says nothing about now.
 const HEARD_LATELY: Duration = Duration::from_secs(90);
+/// What was on its way when a path was given up says nothing about afterwards.
+const LINGERING: Duration = Duration::from_secs(2);
 /// So many checks of ours on a pair must have stayed unanswered: at 20 % loss each way all are lost once in
 /// 3,500 times.
 const UNANSWERED_MIN: u64 = 8;
@@ -28,6 +30,8 @@ pub(super) struct Observation {
     told: Seen,
     candidate: Seen,
     looked_at: Option<Instant>,
+    /// When the last direct path was given up.
+    lost_at: Option<Instant>,
     begun_at: Option<Instant>,
 }
 
@@ -48,6 +52,11 @@ impl Peer {
             (Some(begun), Some(looked)) => looked < begun + EARLY,
             _ => true,
         }
+    }
+
+    /// A path without a relay is given up: what was heard on it says nothing any more.
+    pub(super) const fn forget_what_was_heard(&mut self, now: Instant) {
+        self.observation.lost_at = Some(now);
     }
 
     /// Looks, now and then.
@@ -79,8 +88,9 @@ impl Peer {
         if is_direct {
             return Seen::Nothing;
         }
+        let not_before = self.observation.lost_at.map(|at| at + LINGERING);
         let heard_lately = |pair: &CandidatePair| {
-            let heard = pair.last_heard;
+            let heard = pair.last_heard.filter(|at| Some(*at) > not_before);
             heard.is_some_and(|at| now.saturating_duration_since(at) < HEARD_LATELY)
         };
         let direct = || self.agent.pairs().filter(|pair| !pair.is_relayed());

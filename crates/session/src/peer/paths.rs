@@ -226,6 +226,7 @@ impl Peer {
             local: ends.local,
             remote: ends.remote,
             remote_kind,
+            found_as: self.found_as(&ends),
             through_our_relay,
             rtt: None,
         };
@@ -247,6 +248,13 @@ impl Peer {
     /// What the peer itself says of the address now, else what the agent knows.
     fn remote_kind(&self, ends: &Ends) -> CandidateKind {
         self.described_kind(ends.remote).unwrap_or(ends.remote_kind)
+    }
+
+    /// A guess that hit is told from an address that was known.
+    fn found_as(&self, ends: &Ends) -> CandidateKind {
+        let via = self.agent.pair(ends.pair).map(|pair| pair.via);
+        via.filter(|via| matches!(via, CandidateKind::Predicted | CandidateKind::Birthday))
+            .unwrap_or_else(|| self.remote_kind(ends))
     }
 
     fn described_kind(&self, remote: SocketAddr) -> Option<CandidateKind> {
@@ -343,6 +351,9 @@ impl Peer {
         let Some(path) = self.paths.remove(id) else {
             return;
         };
+        if path.view.kind != PathKind::Relay {
+            self.forget_what_was_heard(now);
+        }
         if let Some(at) = retry_at {
             self.restart_at(path.pair, at);
         }

@@ -94,6 +94,11 @@ impl Budget {
         spent
     }
 
+    /// Probes that were planned and are not needed any more.
+    pub(crate) fn refund_probes(&mut self, count: u32) {
+        self.probes.refund(count);
+    }
+
     /// How often somebody had to wait.
     pub(crate) const fn refused(&self) -> u64 {
         self.refused
@@ -119,6 +124,17 @@ impl Spent {
             self.0.push_back((now, count));
         }
         Ok(())
+    }
+
+    fn refund(&mut self, mut count: u32) {
+        while let Some((_, spent)) = self.0.back_mut().filter(|_| count > 0) {
+            let back = count.min(*spent);
+            *spent -= back;
+            count -= back;
+            if *spent == 0 {
+                self.0.pop_back();
+            }
+        }
     }
 }
 
@@ -173,5 +189,19 @@ mod tests {
         let wait = budget.spend_probes(1, now + SECOND).unwrap_err();
         assert_eq!(wait, 59 * SECOND);
         assert_eq!(budget.spend_probes(1, now + SECOND + wait), Ok(()));
+    }
+
+    #[test]
+    fn a_round_that_was_lucky_leaves_its_probes_to_the_next() {
+        let now = Instant::now();
+        let mut budget = Budget::default();
+        for _ in 0..40 {
+            assert_eq!(budget.spend_probes(2_048, now), Ok(()));
+            budget.refund_probes(2_000);
+        }
+        assert!(
+            budget.spend_probes(2_048, now).is_err(),
+            "50 times 48 were sent"
+        );
     }
 }

@@ -202,7 +202,7 @@ impl Round {
             .spend_bindings(u32::from(count), table.now)
             .is_err()
         {
-            self.end(Outcome::NoBudget);
+            self.abandon(Outcome::NoBudget, table);
             return;
         }
         table.actions.push(Action::OpenSockets { count });
@@ -212,6 +212,20 @@ impl Round {
     fn wait(&mut self, step: Step, patience: Duration, now: Instant) {
         self.step = step;
         self.deadline = now + patience;
+    }
+
+    /// Something is missing at our end, and the other need not wait.
+    fn abandon(&mut self, outcome: Outcome, table: &mut Table<'_>) {
+        let message = match self.part {
+            Part::Scout => Message::Scouted {
+                planned: self.tally.planned,
+                sent: 0,
+                answered: 0,
+            },
+            Part::Anchor | Part::Both => self.ended(),
+        };
+        table.send(self.id, message);
+        self.end(outcome);
     }
 
     const fn end(&mut self, outcome: Outcome) {
@@ -231,7 +245,7 @@ impl Round {
         };
         self.sockets = sockets;
         if self.step != Step::Opening || !is_enough {
-            self.end(Outcome::NoSockets);
+            self.abandon(Outcome::NoSockets, table);
             return;
         }
         match (self.part, self.strategy) {
@@ -246,7 +260,7 @@ impl Round {
         let before = self.sockets[..1].to_vec();
         self.anchors = self.sockets[usize::from(SAMPLES)..].to_vec();
         if self.anchors.is_empty() {
-            self.end(Outcome::NoSockets);
+            self.abandon(Outcome::NoSockets, table);
             return;
         }
         table.actions.push(Action::Sample { sockets: before });
@@ -339,7 +353,7 @@ impl Round {
         };
         let (before, after) = (mapped(0), mapped(1));
         let Some(ip) = before.or(after).and_then(v4) else {
-            self.end(Outcome::NoSamples);
+            self.abandon(Outcome::NoSamples, table);
             return;
         };
         let stride = match table.known.ours.ports {
@@ -447,6 +461,10 @@ impl Round {
             return;
         }
         (self.tally.sent, self.tally.answered) = (sent, answered);
+        if self.part == Part::Scout {
+            let unsent = self.tally.planned.saturating_sub(sent);
+            table.budget.refund_probes(unsent);
+        }
         let message = if self.part == Part::Both {
             self.ended()
         } else {
@@ -537,7 +555,7 @@ impl Round {
         self.tally.sockets = u32::from(anchored.sockets);
         let Some(base) = table.known.base.filter(|_| table.known.is_at(anchored.ip)) else {
             tracing::debug!(ip = %anchored.ip, "the peer is not known to be there");
-            self.end(Outcome::Failed);
+            self.abandon(Outcome::Failed, table);
             return;
         };
         let passes = if anchored.order == Order::AsListed {
@@ -561,7 +579,7 @@ impl Round {
             .copied()
             .filter(|_| table.known.is_at(window.ip))
         else {
-            self.end(Outcome::Failed);
+            self.abandon(Outcome::Failed, table);
             return;
         };
         self.fire(socket, window.ip, ports, 4, true, table);
@@ -583,11 +601,11 @@ impl Round {
         } else {
             table.budget.spend_probes(count, table.now)
         };
+        self.tally.planned = count;
         if spent.is_err() {
-            self.end(Outcome::NoBudget);
+            self.abandon(Outcome::NoBudget, table);
             return;
         }
-        self.tally.planned = count;
         let probes = ports
             .into_iter()
             .map(|port| (local, SocketAddr::from((ip, port))))
@@ -630,7 +648,7 @@ impl Round {
 
     fn announce_spread(&mut self, table: &mut Table<'_>) {
         let Some(ip) = table.known.our_ip else {
-            self.end(Outcome::NoSamples);
+            self.abandon(Outcome::NoSamples, table);
             return;
         };
         let range = match (self.strategy, table.known.ours.ports) {
@@ -643,11 +661,11 @@ impl Round {
     fn lose_patience(&mut self, table: &mut Table<'_>) {
         match self.step {
             Step::Proposing | Step::Awaiting | Step::Exchanging => self.end(Outcome::PeerSilent),
-            Step::Opening => self.end(Outcome::NoSockets),
+            Step::Opening => self.abandon(Outcome::NoSockets, table),
             Step::Sampling { .. } => {
                 self.tell_where(table);
-                if matches!(self.step, Step::Sampling { .. }) {
-                    self.end(Outcome::NoSamples);
+                if matches!(self.step, Step::Sampling { .. }) && self.outcome.is_none() {
+                    self.abandon(Outcome::NoSamples, table);
                 }
             }
             Step::Announcing { .. } => self.end(Outcome::Failed),

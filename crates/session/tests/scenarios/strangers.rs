@@ -115,7 +115,8 @@ fn no_machine_wakes_without_need() {
             world.run(60 * SECOND);
             for host in &world.hosts {
                 let most = host.wakes.values().max().unwrap();
-                assert!(*most < 400, "{most} calls in one second");
+                // A volley has 500 probes a second, 2 ms apart.
+                assert!(*most < 700, "{most} calls in one second");
                 let late: u32 = host.wakes.range(30..).map(|(_, calls)| calls).sum();
                 assert!(
                     late < 30 * 10,

@@ -2,18 +2,22 @@
 //!
 //! A carrier is a ping on the path that was chosen, answered on the path it came by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use session::{
     Description, DropCause, Event, Hex, InstanceId, Interface, Node, NodeConfig, PathId, PathView,
-    PeerId, Policy, RelayStreamId, Route, Side,
+    PeerId, Policy, RelayStreamId, Route, Side, Strategy,
 };
 
 /// Between two looks at the carriers, and two pings.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 pub(crate) const PORT: u16 = 5000;
+/// The egress side of the product tells the peer of a silent path after this at the soonest.
+const DEAD_FLOOR: Duration = Duration::from_millis(300);
+/// What an application sends: packets that fill a path, and small ones back.
+const QUESTION_BYTES: usize = 1200;
 
 /// What a test may ask about later.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,10 @@ pub(crate) enum Happening {
     Dropped(PathId, DropCause),
     RelayReady,
     RelayUnavailable,
+    MappingVerified(SocketAddr),
+    MappingRefuted(SocketAddr, String),
+    /// Whether it is offered all the same.
+    MappingUndecided(SocketAddr, bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +64,15 @@ pub(crate) struct Host {
     pub(crate) orphans: u32,
     /// Our path and the path at the other end, by the pings that were answered.
     pub(crate) matches: BTreeMap<PathId, PathId>,
-    /// Whether pings go on after the first.
+    /// Whether pings go on after the first; of the egress side on the path that a ping last came by.
     pub(crate) is_chatty: bool,
+    /// Where the egress side sends.
+    pub(crate) asked_on: Option<PathId>,
+    /// Local ports of extra sockets, and the most there ever were.
+    pub(crate) extra: BTreeSet<u16>,
+    pub(crate) extra_most: usize,
+    /// The strategies that worked.
+    pub(crate) worked: Vec<Strategy>,
     waiting_since: BTreeMap<PathId, Instant>,
 }
 
@@ -90,12 +105,49 @@ impl Host {
             orphans: 0,
             matches: BTreeMap::new(),
             is_chatty: false,
+            asked_on: None,
+            extra: BTreeSet::new(),
+            extra_most: 0,
+            worked: Vec::new(),
             waiting_since: BTreeMap::new(),
         }
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
         SocketAddr::new(std::net::IpAddr::V4(self.config.ip), PORT)
+    }
+
+    /// Returns the socket that has this local port.
+    pub(crate) fn socket(&self, port: u16) -> Option<SocketAddr> {
+        let is_open = port == PORT || self.extra.contains(&port);
+        is_open.then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+    }
+
+    /// Opens extra sockets on ports that the system chooses.
+    pub(crate) fn open_sockets(
+        &mut self,
+        count: u16,
+        mut draw: impl FnMut() -> u16,
+    ) -> Vec<SocketAddr> {
+        let mut sockets = Vec::new();
+        while sockets.len() < usize::from(count) {
+            let port = draw();
+            if self.extra.insert(port) {
+                sockets.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+            }
+        }
+        self.extra_most = self.extra_most.max(self.extra.len());
+        sockets
+    }
+
+    pub(crate) fn close_sockets(&mut self, sockets: &[SocketAddr]) {
+        for socket in sockets {
+            assert!(self.extra.remove(&socket.port()), "{socket} is not open");
+            let carries =
+                |route: &Route| matches!(route, Route::Direct { local, .. } if local == socket);
+            let used = self.routes.values().any(|(_, route)| carries(route));
+            assert!(!used, "{socket} carries a path");
+        }
     }
 
     /// A slot was written by somebody of the other side.
@@ -142,13 +194,28 @@ impl Host {
                 self.routes.remove(&path);
                 self.chosen.retain(|_, chosen| *chosen != path);
                 self.standby = self.standby.filter(|standby| *standby != path);
+                self.asked_on = self.asked_on.filter(|asked| *asked != path);
                 self.waiting_since.remove(&path);
                 (Happening::Dropped(path, cause), None)
             }
             Event::RelayReady { .. } => (Happening::RelayReady, None),
             Event::RelayUnavailable { .. } => (Happening::RelayUnavailable, None),
+            Event::PortMappingVerified { external } => (Happening::MappingVerified(external), None),
+            Event::PortMappingRefuted { external, reason } => {
+                (Happening::MappingRefuted(external, reason), None)
+            }
+            Event::PortMappingUndecided {
+                external, offered, ..
+            } => (Happening::MappingUndecided(external, offered), None),
+            Event::StrategyWorked { strategy, .. } => {
+                self.worked.push(strategy);
+                return None;
+            }
             Event::DescriptionChanged
             | Event::NatClassified(_)
+            | Event::Ipv6Classified(_)
+            | Event::OpenSockets { .. }
+            | Event::CloseSockets { .. }
             | Event::OpenRelayStream { .. }
             | Event::CloseRelayStream { .. }
             | Event::RttMeasured { .. } => return None,
@@ -158,11 +225,8 @@ impl Host {
         dial
     }
 
-    pub(crate) fn direct_path(&self, remote: SocketAddr) -> Option<PathId> {
-        self.path_by_route(&Route::Direct {
-            local: self.base,
-            remote,
-        })
+    pub(crate) fn direct_path(&self, local: SocketAddr, remote: SocketAddr) -> Option<PathId> {
+        self.path_by_route(&Route::Direct { local, remote })
     }
 
     pub(crate) fn relayed_path(&self, server: SocketAddr, channel: u16) -> Option<PathId> {
@@ -202,6 +266,12 @@ impl Host {
                 .insert(PathId(ping.asked_on), PathId(ping.answered_on));
             return None;
         }
+        // A handshake comes by the standby, too; data goes where it is better.
+        let kind = |path: PathId| self.views.get(&path).map(|view| view.kind);
+        let is_better = self.asked_on.is_none_or(|asked| kind(path) < kind(asked));
+        if self.config.side == Side::Egress && is_better {
+            self.asked_on = Some(path);
+        }
         Some((
             path,
             Ping {
@@ -218,14 +288,24 @@ impl Host {
             self.node.waiting(*path, *since, now);
         }
         if self.is_chatty {
-            self.chosen.values().copied().collect()
+            self.chosen.values().copied().chain(self.asked_on).collect()
         } else {
             Vec::new()
         }
     }
 
+    /// Returns the path on which the egress side sends and hears nothing, for so long that it tells the peer.
+    pub(crate) fn unheard(&self, now: Instant) -> Option<PathId> {
+        let waits = |since: &&Instant| now >= **since + DEAD_FLOOR;
+        let waiting = self.waiting_since.iter().find(|(_, since)| waits(since));
+        let side = self.config.side;
+        waiting
+            .map(|(path, _)| *path)
+            .filter(|_| side == Side::Egress)
+    }
+
     pub(crate) fn on_pinged(&mut self, path: PathId, now: Instant) {
-        if self.config.side == Side::Ingress && self.is_chatty {
+        if self.is_chatty {
             self.waiting_since.entry(path).or_insert(now);
         }
     }
@@ -263,6 +343,9 @@ impl Ping {
         let mut bytes = vec![FIRST_BYTE, u8::from(self.is_answer)];
         bytes.extend_from_slice(&self.asked_on.to_be_bytes());
         bytes.extend_from_slice(&self.answered_on.to_be_bytes());
+        if !self.is_answer {
+            bytes.resize(QUESTION_BYTES, 0);
+        }
         bytes
     }
 

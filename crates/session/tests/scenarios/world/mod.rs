@@ -13,9 +13,13 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use relay::server::ClientAddr;
 use sansio::{Datagram, Transmit};
-use session::{Event, NodeTransmit, PathKind, PathView, Policy, RelayStreamId, Side};
+use session::{
+    Event, GatewayView, NodeTransmit, PathId, PathKind, PathView, Policy, PortMapping,
+    RelayStreamId, Side,
+};
 use stunwire::{ChannelData, is_channel_data};
 
+pub(crate) use host::PORT;
 pub(crate) use host::{Happening, Host, HostConfig};
 use host::{Ping, TICK};
 use nat::Nat;
@@ -66,6 +70,10 @@ enum Arrival {
     StreamEnded {
         client: ClientAddr,
     },
+    DeadNotice {
+        host: usize,
+        path: PathId,
+    },
 }
 
 pub(crate) struct World {
@@ -78,8 +86,10 @@ pub(crate) struct World {
     /// Whether descriptions are carried at once.
     pub(crate) signaling_works: bool,
     sites: Vec<Nat>,
-    /// Pairs of internet addresses between which nothing passes.
+    /// Pairs of internet addresses, from and to, between which nothing passes.
     cut: Vec<(IpAddr, IpAddr)>,
+    /// Pairs, from and to, between which no payload of more bytes passes.
+    narrow: Vec<(IpAddr, IpAddr, usize)>,
     queue: BTreeMap<(Instant, u64), Arrival>,
     sequence: u64,
     streams: BTreeMap<ClientAddr, (usize, RelayStreamId, Instant)>,
@@ -100,6 +110,7 @@ impl World {
             signaling_works: true,
             sites: Vec::new(),
             cut: Vec::new(),
+            narrow: Vec::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             streams: BTreeMap::new(),
@@ -120,10 +131,12 @@ impl World {
     pub(crate) fn home(&mut self, kind: NatKind, side: Side, policy: Policy) -> usize {
         let site = self.site(kind);
         let ip = match kind {
-            NatKind::Open => self.sites[site].public,
-            NatKind::Cone(_) | NatKind::Symmetric(_) | NatKind::UdpBlocked => {
-                Ipv4Addr::new(192, 168, 1 + u8::try_from(site).unwrap(), 2)
-            }
+            NatKind::Open | NatKind::Firewall => self.sites[site].public,
+            NatKind::Cone(_)
+            | NatKind::Symmetric(_)
+            | NatKind::Counting(_)
+            | NatKind::Block(_)
+            | NatKind::UdpBlocked => Ipv4Addr::new(192, 168, 1 + u8::try_from(site).unwrap(), 2),
         };
         self.host(HostConfig {
             site,
@@ -174,9 +187,40 @@ impl World {
         self.cut.extend([(here, there), (there, here)]);
     }
 
+    /// From now on nothing passes from one site to another; the other way is open.
+    pub(crate) fn cut_one_way(&mut self, from: usize, to: usize) {
+        let ip = |site: usize| IpAddr::V4(self.sites[site].public);
+        self.cut.push((ip(from), ip(to)));
+    }
+
+    /// From now on only smaller payloads pass from one site to another.
+    pub(crate) fn limit_size(&mut self, from: usize, to: usize, bytes: usize) {
+        let ip = |site: usize| IpAddr::V4(self.sites[site].public);
+        self.narrow.push((ip(from), ip(to), bytes));
+    }
+
     /// All cables are in their sockets again.
     pub(crate) fn mend(&mut self) {
         self.cut.clear();
+        self.narrow.clear();
+    }
+
+    /// A host hears from its gateway.
+    pub(crate) fn set_gateway(&mut self, index: usize, view: GatewayView) {
+        self.hosts[index].node.set_gateway(view, self.now);
+        self.drain(index);
+    }
+
+    /// A host hears from its gateway which ports it forwards.
+    pub(crate) fn set_port_mappings(&mut self, index: usize, mappings: Vec<PortMapping>) {
+        self.hosts[index].node.set_port_mappings(mappings, self.now);
+        self.drain(index);
+    }
+
+    /// The router of a site forwards a port to a host, or no longer.
+    pub(crate) fn forward(&mut self, site: usize, port: u16, to: Option<usize>) {
+        let to = to.map(|host| self.hosts[host].address());
+        self.sites[site].forward(port, to);
     }
 
     /// The network begins to treat packets differently.
@@ -187,6 +231,29 @@ impl World {
     /// Returns how the internet sees a host.
     pub(crate) fn public_ip(&self, index: usize) -> IpAddr {
         IpAddr::V4(self.sites[self.hosts[index].config.site].public)
+    }
+
+    /// The most bindings that a site's NAT made in any minute.
+    pub(crate) fn bindings_a_minute(&self, site: usize) -> usize {
+        let made = &self.sites[site].made;
+        let minute = Duration::from_secs(60);
+        let within = |from: &Instant| {
+            let within = made
+                .iter()
+                .filter(|at| *at >= from && **at < *from + minute);
+            within.count()
+        };
+        made.iter().map(within).max().unwrap_or(0)
+    }
+
+    /// The most datagrams that a host sent in any second to one address.
+    pub(crate) fn packets_a_second(&self, index: usize, to: IpAddr) -> usize {
+        let mut seconds: BTreeMap<u64, usize> = BTreeMap::new();
+        let sent = self.hosts[index].sent.iter();
+        for (at, ..) in sent.filter(|(_, destination, _)| destination.ip() == to) {
+            *seconds.entry(at.as_secs()).or_default() += 1;
+        }
+        seconds.into_values().max().unwrap_or(0)
     }
 
     pub(crate) fn restart_nat(&mut self, site: usize) {
@@ -307,7 +374,24 @@ impl World {
             for path in self.hosts[index].on_tick(now) {
                 self.ping(index, path);
             }
+            self.tell_of_silence(index);
             self.drain(index);
+        }
+    }
+
+    /// The egress side tells the peer over another carrier that it hears nothing on this one.
+    fn tell_of_silence(&mut self, index: usize) {
+        let Some(path) = self.hosts[index].unheard(self.now) else {
+            return;
+        };
+        let ingress = |host: &Host| host.matches.iter().find(|it| *it.1 == path).map(|it| *it.0);
+        let told = self.hosts.iter().enumerate();
+        let told = told.filter(|(_, host)| host.standby.is_some());
+        let found = told
+            .filter_map(|(host, it)| Some((host, ingress(it)?)))
+            .next();
+        if let Some((host, path)) = found {
+            self.after(2 * INTERNET_DELAY, Arrival::DeadNotice { host, path });
         }
     }
 
@@ -336,6 +420,13 @@ impl World {
             self.dial_relay(index, stream, server);
         } else if let Event::CloseRelayStream { stream } = event {
             self.hang_up(index, stream);
+        } else if let Event::OpenSockets { request, count, .. } = event {
+            let rng = &mut self.rng;
+            let host = &mut self.hosts[index];
+            let sockets = host.open_sockets(count, || rng.random_range(32_768..60_999));
+            host.node.sockets_opened(request, sockets, self.now);
+        } else if let Event::CloseSockets { sockets } = event {
+            self.hosts[index].close_sockets(&sockets);
         } else {
             let elapsed = self.elapsed();
             if let Some(path) = self.hosts[index].on_event(event, elapsed) {
@@ -409,6 +500,10 @@ impl World {
                 frame,
             } => self.deliver_frame(host, stream, &frame),
             Arrival::StreamEnded { client } => self.relay.handle_client_gone(client, self.now),
+            Arrival::DeadNotice { host, path } => {
+                self.hosts[host].node.doubt(path, self.now);
+                self.drain(host);
+            }
         }
     }
 
@@ -419,11 +514,11 @@ impl World {
             ttl,
             payload,
         } = transmit;
-        assert_eq!(
-            source, self.hosts[index].base,
-            "sent from a socket that is not there"
-        );
-        let (elapsed, from) = (self.elapsed(), self.hosts[index].address());
+        let host = &self.hosts[index];
+        let socket = host.socket(source.port());
+        assert_eq!(socket, Some(source), "sent from a socket that is not there");
+        let from = SocketAddr::new(host.address().ip(), source.port());
+        let elapsed = self.elapsed();
         self.hosts[index]
             .sent
             .push((elapsed, destination, payload.clone()));
@@ -457,7 +552,12 @@ impl World {
 
     fn send_over_internet(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
         let is_lost = self.rng.random_range(0..100) < self.loss_percent;
-        if !is_lost && !self.cut.contains(&(from.ip(), to.ip())) {
+        let is_too_large = |it: &(IpAddr, IpAddr, usize)| {
+            (it.0, it.1) == (from.ip(), to.ip()) && payload.len() > it.2
+        };
+        let is_stopped =
+            self.cut.contains(&(from.ip(), to.ip())) || self.narrow.iter().any(is_too_large);
+        if !is_lost && !is_stopped {
             self.after(INTERNET_DELAY, Arrival::Internet { from, to, payload });
         }
     }
@@ -481,9 +581,9 @@ impl World {
         let host = self
             .hosts
             .iter()
-            .position(|host| host.config.site == site && host.address() == internal);
+            .position(|host| host.config.site == site && host.address().ip() == internal.ip());
         if let Some(host) = host {
-            self.deliver(host, from, &payload);
+            self.deliver_at(host, internal.port(), from, &payload);
         }
     }
 
@@ -498,7 +598,14 @@ impl World {
 
     /// Tells carriers' packets from the rest, as the demultiplexing socket does.
     pub(crate) fn deliver(&mut self, index: usize, from: SocketAddr, payload: &[u8]) {
+        self.deliver_at(index, self.hosts[index].base.port(), from, payload);
+    }
+
+    fn deliver_at(&mut self, index: usize, port: u16, from: SocketAddr, payload: &[u8]) {
         let host = &self.hosts[index];
+        let Some(local) = host.socket(port) else {
+            return;
+        };
         let in_channel = (from == RelayBox::address())
             .then(|| channel_data(payload))
             .flatten();
@@ -507,13 +614,13 @@ impl World {
                 let path = host.relayed_path(from, data.channel.value());
                 (path, Ping::decode(data.payload))
             }
-            None => (host.direct_path(from), Ping::decode(payload)),
+            None => (host.direct_path(local, from), Ping::decode(payload)),
         };
         if let Some(ping) = ping {
             self.on_carrier(index, path, ping);
         } else {
             let datagram = Datagram {
-                local: host.base,
+                local,
                 remote: from,
                 payload,
             };

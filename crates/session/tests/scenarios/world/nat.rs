@@ -25,6 +25,12 @@ pub(crate) enum NatKind {
     Cone(Filtering),
     /// A new random port for every destination.
     Symmetric(Filtering),
+    /// The next port of a sequence for every destination; only ports that were written to may answer.
+    Counting(i16),
+    /// A random port of a block of this size for every destination; only ports that were written to may answer.
+    Block(u16),
+    /// No NAT, but a firewall: only ports that were written to may answer.
+    Firewall,
     /// No UDP at all.
     UdpBlocked,
 }
@@ -43,14 +49,33 @@ pub(crate) struct Nat {
     pub(crate) kind: NatKind,
     pub(crate) public: Ipv4Addr,
     bindings: BTreeMap<u16, Binding>,
+    /// When bindings were made.
+    pub(crate) made: Vec<Instant>,
+    next_port: u16,
+    /// Ports that the router forwards because it was asked to.
+    forwarded: BTreeMap<u16, SocketAddr>,
+    /// Who came in by them: answers leave by the same port.
+    came_in: BTreeSet<(u16, SocketAddr)>,
 }
 
 impl Nat {
+    /// Forwards a port from now on, or no longer.
+    pub(crate) fn forward(&mut self, port: u16, to: Option<SocketAddr>) {
+        match to {
+            Some(to) => self.forwarded.insert(port, to),
+            None => self.forwarded.remove(&port),
+        };
+    }
+
     pub(crate) const fn new(kind: NatKind, public: Ipv4Addr) -> Self {
         Self {
             kind,
             public,
             bindings: BTreeMap::new(),
+            made: Vec::new(),
+            next_port: 40_000,
+            forwarded: BTreeMap::new(),
+            came_in: BTreeSet::new(),
         }
     }
 
@@ -70,17 +95,24 @@ impl Nat {
         let destination = match self.kind {
             NatKind::Open => return Some(from),
             NatKind::UdpBlocked => return None,
-            NatKind::Cone(_) => None,
-            NatKind::Symmetric(_) => Some(to),
+            NatKind::Cone(_) | NatKind::Firewall => None,
+            NatKind::Symmetric(_) | NatKind::Counting(_) | NatKind::Block(_) => Some(to),
         };
         self.bindings.retain(|_, binding| now < binding.expires);
+        let heard = |it: &(&u16, &SocketAddr)| *it.1 == from && self.came_in.contains(&(*it.0, to));
+        if let Some((port, _)) = self.forwarded.iter().find(heard) {
+            return Some(SocketAddr::new(IpAddr::V4(self.public), *port));
+        }
         let known = self
             .bindings
             .iter()
             .find(|(_, binding)| binding.internal == from && binding.destination == destination);
         let port = match known {
             Some((port, _)) => *port,
-            None => self.draw_port(rng),
+            None => {
+                self.made.push(now);
+                self.draw_port(from, rng)
+            }
         };
         let expires = now + BINDING_LIFETIME;
         let contacted = BTreeSet::new();
@@ -97,7 +129,7 @@ impl Nat {
 
     /// Returns whom a packet from the internet is for, if anybody.
     pub(crate) fn inbound(
-        &self,
+        &mut self,
         from: SocketAddr,
         to: SocketAddr,
         now: Instant,
@@ -106,7 +138,14 @@ impl Nat {
             NatKind::Open => return Some(to),
             NatKind::UdpBlocked => return None,
             NatKind::Cone(filtering) | NatKind::Symmetric(filtering) => filtering,
+            NatKind::Counting(_) | NatKind::Block(_) | NatKind::Firewall => {
+                Filtering::AddressAndPort
+            }
         };
+        if let Some(internal) = self.forwarded.get(&to.port()) {
+            self.came_in.insert((to.port(), from));
+            return Some(*internal);
+        }
         let binding = self
             .bindings
             .get(&to.port())
@@ -118,9 +157,19 @@ impl Nat {
         lets_in.then_some(binding.internal)
     }
 
-    fn draw_port(&self, rng: &mut StdRng) -> u16 {
+    fn draw_port(&mut self, from: SocketAddr, rng: &mut StdRng) -> u16 {
         loop {
-            let port = rng.random_range(20_000..60_000);
+            let port = match self.kind {
+                NatKind::Counting(stride) => {
+                    self.next_port = self.next_port.wrapping_add_signed(stride);
+                    self.next_port
+                }
+                NatKind::Block(size) => rng.random_range(20_480..20_480 + size),
+                NatKind::Firewall => return from.port(),
+                NatKind::Open | NatKind::Cone(_) | NatKind::Symmetric(_) | NatKind::UdpBlocked => {
+                    rng.random_range(1_024..=u16::MAX)
+                }
+            };
             if !self.bindings.contains_key(&port) {
                 return port;
             }

@@ -1,17 +1,17 @@
 //! The world in memory: whole sessions behind NATs of every kind, in virtual time.
 //!
 //! Nothing here opens a socket or waits. A [`World`] holds sites, each behind a box whose [`Behavior`] is a
-//! point in the space of RFC 4787 (mapping × filtering × port allocation, binding lifetimes, hairpin, what
-//! becomes of unsolicited packets, what passes at all), hosts that each run an unchanged [`session::Node`],
-//! links with delay, jitter, loss, reordering, duplication and rate, signaling with a delay, and machines
-//! with a STUN (RFC 5780) and TURN server over UDP and streams. One seed: the same seed gives the same
-//! bytes ([`World::digest`]). Whatever is logged at level ERROR fails the run.
+//! point in the space of RFC 4787 (mapping × filtering × port allocation, pools of addresses, binding
+//! lifetimes, hairpin, what becomes of unsolicited packets, what passes at all, what one host may have), IPv6
+//! behind a firewall, routers that make port mappings or only say so ([`Gateway`]), hosts that each run an
+//! unchanged [`session::Node`], links with delay, jitter, loss, reordering, duplication and rate, signaling
+//! with a delay, and machines with a STUN (RFC 5780) and TURN server over UDP and streams. Every box counts
+//! what it has to bear ([`Load`]). One seed: the same seed gives the same bytes ([`World::digest`]). Whatever
+//! is logged at level ERROR fails the run.
 //!
 //! The second half is the oracle. [`direct_is_possible`] derives from two behaviours, with no table in
 //! mind, whether two hosts can exchange packets without a relay, and what that takes. Tests hold the
-//! sessions to it: [`matrix::run`] does one pair.
-//!
-//! IPv4 only: translation is what a NAT lab is about, and an IPv6 home is a firewall ([`NatKind::Firewall`]).
+//! sessions to it: [`matrix::run`] does one pair, [`population`] thousands, drawn as they are out there.
 //!
 //! ```
 //! use std::time::Duration;

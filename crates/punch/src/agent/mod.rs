@@ -39,6 +39,7 @@ pub struct Agent {
     checklist: Checklist,
     outstanding: Outstanding,
     admission: AdmissionControl,
+    triggers: requests::Triggers,
     volleys: Volleys,
     notes: Notes,
     /// No scheduled check leaves before this.
@@ -68,6 +69,7 @@ impl Agent {
             checklist: Checklist::new(role, config.pairs_max),
             outstanding: Outstanding::new(config.check_lifetime),
             admission: AdmissionControl::new(config.answers_per_second, now),
+            triggers: requests::Triggers::new(now),
             next_turn: now,
             rng,
             transmits: VecDeque::new(),

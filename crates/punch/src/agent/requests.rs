@@ -20,9 +20,47 @@ const TRIGGER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// After so many triggered checks without a valid pair the next ones come half as often: between NATs that give every
 /// answer another port two ends hear each other and never agree, and each trigger brings the next one.
-const TRIGGERS_PER_DOUBLING: u32 = 16;
+const TRIGGERS_PER_DOUBLING: u32 = 8;
 /// To 1.3 s.
 const TRIGGER_DOUBLINGS_MAX: u32 = 6;
+
+/// Checks that may be triggered at once, on all pairs together: more than a birthday search brings.
+const TRIGGERS_MAX: u32 = 100;
+/// After that 50 a second; what is not sent at once is sent when the schedule says. With 200 scheduled checks a second
+/// at most, and as many answers, an agent stays within what a router is promised whatever the peer does.
+const TRIGGER_REFILL: Duration = Duration::from_millis(20);
+
+/// How many more checks may be triggered.
+#[derive(Debug)]
+pub(super) struct Triggers {
+    left: u32,
+    refilled: Instant,
+}
+
+impl Triggers {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            left: TRIGGERS_MAX,
+            refilled: now,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.refilled);
+        let earned = elapsed.as_millis() / TRIGGER_REFILL.as_millis();
+        let earned = u32::try_from(earned).unwrap_or(TRIGGERS_MAX);
+        if self.left.saturating_add(earned) >= TRIGGERS_MAX {
+            self.left = TRIGGERS_MAX;
+            self.refilled = now;
+        } else {
+            self.left += earned;
+            self.refilled += TRIGGER_REFILL * earned;
+        }
+        let is_granted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_granted
+    }
+}
 
 fn trigger_interval(triggered: u32) -> Duration {
     let doublings = (triggered / TRIGGERS_PER_DOUBLING).min(TRIGGER_DOUBLINGS_MAX);
@@ -115,7 +153,7 @@ impl Agent {
             pair.schedule.hear(now);
         }
         self.push_event(seen);
-        if needs_check && is_capped {
+        if needs_check && (is_capped || !self.triggers.take(now)) {
             self.stats.triggered_capped += 1;
         } else if needs_check {
             self.send_check(id, Cause::Triggered(size), now);

@@ -70,13 +70,14 @@ impl Cause {
         if let Some(cause) = without_common_family(ingress, egress) {
             return cause;
         }
-        if let Some(cause) = from_what_was_seen(ingress.seen, egress.seen) {
+        let nats = from_nats(ingress, egress, is_early, ledger);
+        if let Some(cause) = from_what_was_seen(ingress.seen, egress.seen, nats) {
             return cause;
         }
         if let Some(ends) = those(|end| !end.is_examined()) {
             return Self::Examining(ends);
         }
-        from_nats(ingress, egress, is_early, ledger)
+        nats
     }
 }
 
@@ -91,9 +92,13 @@ fn without_common_family(ingress: &End, egress: &End) -> Option<Cause> {
     Some(Cause::NoCommonFamily { ipv6_only })
 }
 
-const fn from_what_was_seen(ingress: Seen, egress: Seen) -> Option<Cause> {
+/// Who is behind a NAT that lets everybody in hears the other end, and its answers come from a port that is not
+/// let in there: where the NATs explain what was seen, they are the cause.
+const fn from_what_was_seen(ingress: Seen, egress: Seen, nats: Cause) -> Option<Cause> {
+    let is_explained = !matches!(nats, Cause::NothingArrives | Cause::Trying);
     match (ingress, egress) {
         (Seen::Narrow, _) | (_, Seen::Narrow) => Some(Cause::SmallPacketsOnly),
+        _ if is_explained => None,
         (Seen::Arrives, Seen::Nothing) => Some(Cause::OneDirection {
             arrives_at: Side::Ingress,
         }),

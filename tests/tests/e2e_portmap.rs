@@ -62,14 +62,14 @@ fn client_goes_direct(speaks: Speaks, asked: &str, never: &[&str]) {
 
 #[test]
 fn a_client_behind_a_router_with_everything_goes_direct_by_pcp() {
-    client_goes_direct(Speaks::Everything, "PCP: MAP", &["AddPortMapping:"]);
+    client_goes_direct(Speaks::Everything, "PCP MAP: added", &["AddPortMapping:"]);
 }
 
 #[test]
 fn a_client_behind_a_router_with_pcp_alone_goes_direct() {
     client_goes_direct(
         Speaks::Pcp,
-        "PCP: MAP",
+        "PCP MAP: added",
         &["NAT-PMP port mapping", "M-SEARCH"],
     );
 }
@@ -79,7 +79,7 @@ fn a_client_behind_a_router_with_nat_pmp_alone_goes_direct() {
     client_goes_direct(
         Speaks::NatPmp,
         "NAT-PMP port mapping request",
-        &["PCP: MAP"],
+        &["PCP MAP: added"],
     );
 }
 
@@ -88,7 +88,7 @@ fn a_client_behind_a_router_with_upnp_alone_goes_direct() {
     client_goes_direct(
         Speaks::Upnp,
         "AddPortMapping",
-        &["PCP: MAP", "NAT-PMP port mapping"],
+        &["PCP MAP: added", "NAT-PMP port mapping"],
     );
 }
 

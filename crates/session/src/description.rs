@@ -297,3 +297,95 @@ impl CandidateEntry {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a slot may hold, sealed (`signal_client::PAYLOAD_BYTES_MAX`, which is not known here); sealing and
+    /// its encoding add less than a tenth.
+    const SLOT_BYTES: usize = 16 * 1024;
+
+    fn description() -> Description {
+        let nat = NatSummary {
+            mapping: "address-and-port-dependent".to_owned(),
+            filtering: "address-and-port-dependent".to_owned(),
+            udp: Some(true),
+            ports: "sequential".to_owned(),
+            port_range: Some((50_000, 60_000)),
+            port_stride: Some(-1000),
+            ipv6: Some(false),
+            double_nat: Some(false),
+            pooled: Some(true),
+            port_mapping: "unverified".to_owned(),
+        };
+        let candidate = CandidateEntry {
+            kind: "mapped".to_owned(),
+            addr: "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535"
+                .parse()
+                .unwrap(),
+            priority: u32::MAX,
+        };
+        let mut answer = Answer::new(Hex([0xff; 16]), Hex([0xff; 16]));
+        answer.seen = "arrives".to_owned();
+        Description {
+            versions: (VERSION_MIN, VERSION_MAX),
+            role: Side::Egress,
+            instance: Hex([0xff; 16]),
+            identity: Hex([0xff; 32]),
+            nonce: Hex([0xff; 16]),
+            answers: vec![answer; 8],
+            ufrag: "f".repeat(12),
+            pwd: "f".repeat(36),
+            candidates: vec![candidate; CANDIDATES_MAX],
+            nat,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_this_version_says_beyond_the_last_one_is_small() {
+        let full = description();
+        let mut plain = full.clone();
+        plain.nat = NatSummary {
+            mapping: full.nat.mapping.clone(),
+            filtering: full.nat.filtering.clone(),
+            udp: full.nat.udp,
+            ..NatSummary::default()
+        };
+        let growth = full.encode().len() - plain.encode().len();
+        assert!(growth <= 200, "{growth} bytes");
+        let unknown = String::from_utf8(plain.encode()).unwrap();
+        assert!(
+            !unknown.contains("port_"),
+            "what is unknown is not written: {unknown}"
+        );
+    }
+
+    #[test]
+    fn the_longest_description_of_a_server_with_eight_clients_fits_a_slot() {
+        let mut description = description();
+        description.notes = vec![
+            DescribedNote {
+                to: Hex([0xff; 16]),
+                counter: u64::MAX,
+                note: "f".repeat(NOTE_DIGITS_MAX),
+            };
+            NOTES_MAX.min(4)
+        ];
+        let bytes = description.encode();
+        assert!(bytes.len() < SLOT_BYTES * 9 / 10, "{} bytes", bytes.len());
+        assert_eq!(Description::decode(&bytes).unwrap(), description);
+    }
+
+    #[test]
+    fn a_description_of_the_version_before_is_read_and_says_nothing_new() {
+        let mut older: serde_json::Value = serde_json::from_slice(&description().encode()).unwrap();
+        older["nat"] = serde_json::json!({ "mapping": "", "filtering": "", "udp": true });
+        older["answers"] = serde_json::json!([]);
+        let read = Description::decode(older.to_string().as_bytes()).unwrap();
+        assert_eq!(read.nat.ipv6, None);
+        assert_eq!(read.nat.port_mapping, "");
+        assert!(read.notes.is_empty());
+    }
+}

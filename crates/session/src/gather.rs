@@ -127,6 +127,16 @@ impl Gathered {
         of_base.map(|(address, _)| *address)
     }
 
+    /// Returns where STUN servers see a base: addresses of ours, then translated ones, the newest last.
+    pub(crate) fn seen_from_outside(&self, base: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+        let ours = self
+            .seen
+            .iter()
+            .filter(move |ip| ip.is_ipv4() == base.is_ipv4());
+        let ours = ours.map(move |ip| SocketAddr::new(*ip, base.port()));
+        ours.chain(self.reflexive_of(base))
+    }
+
     /// Replaces the addresses that a gateway forwards, each with its base; returns whether that changed them.
     pub(crate) fn set_mapped(&mut self, mut mapped: Vec<(SocketAddr, SocketAddr)>) -> bool {
         mapped.truncate(MAPPED_MAX);
@@ -183,9 +193,14 @@ impl Gathered {
     }
 
     /// Port-mapped and server-reflexive ones. A router that maps a port often uses it for outgoing packets
-    /// too; the address is then offered once, as what makes it open for everybody.
+    /// too; the address is then offered once, as what makes it open for everybody. A firewall that opens a port
+    /// of our own address needs no candidate.
     fn translated_candidates(&self) -> impl Iterator<Item = Candidate> {
-        let mapped = self.mapped.iter().map(|it| (CandidateKind::PortMapped, it));
+        let is_ours = |it: &&(SocketAddr, SocketAddr)| {
+            self.hosts.contains(&it.0.ip()) && it.0.port() == it.1.port()
+        };
+        let mapped = self.mapped.iter().filter(move |it| !is_ours(it));
+        let mapped = mapped.map(|it| (CandidateKind::PortMapped, it));
         let reflexive = self.reflexive.iter().filter(|it| !self.mapped.contains(it));
         let reflexive = reflexive.map(|it| (CandidateKind::ServerReflexive, it));
         mapped

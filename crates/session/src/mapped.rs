@@ -53,6 +53,8 @@ enum Standing {
 #[derive(Debug)]
 struct Entry {
     mapping: PortMapping,
+    /// Its external address; where the gateway named no IP address, with the one that STUN servers see.
+    external: SocketAddr,
     standing: Standing,
     check: Option<MappingCheck>,
     checked_at: Option<Instant>,
@@ -96,9 +98,7 @@ impl Mapped {
     /// Returns what may be offered to peers: the external addresses, each with its base.
     pub(crate) fn offered(&self) -> Vec<(SocketAddr, SocketAddr)> {
         let offered = self.entries.iter().filter(|it| it.is_offered());
-        offered
-            .map(|it| (it.mapping.external, it.mapping.base))
-            .collect()
+        offered.map(|it| (it.external, it.mapping.base)).collect()
     }
 
     /// Returns the word that peers are told (see [`NatSummary`](crate::NatSummary)); `None` without mappings.
@@ -204,6 +204,7 @@ impl Entry {
     const fn new(mapping: PortMapping, now: Instant) -> Self {
         Self {
             mapping,
+            external: mapping.external,
             standing: Standing::New,
             check: None,
             checked_at: None,
@@ -228,7 +229,15 @@ impl Entry {
     }
 
     fn begin(&mut self, outside: Outside, seed: [u8; 32], now: Instant) {
-        let PortMapping { base, external, .. } = self.mapping;
+        let PortMapping {
+            base, mut external, ..
+        } = self.mapping;
+        if let Some(seen) = outside.reflexive.last()
+            && external.ip().is_unspecified()
+        {
+            external.set_ip(seen.ip());
+        }
+        self.external = external;
         let same_ip = |it: &&SocketAddr| it.ip() == external.ip();
         let reflexive = outside.reflexive.iter().find(same_ip);
         let reflexive = reflexive.or(outside.reflexive.last()).copied();
@@ -254,7 +263,8 @@ impl Entry {
                 )
             }
             MappingVerdict::Undecided { reason } => {
-                let offered = outside.reflexive.iter().any(|it| it.ip() == external.ip());
+                let ip = self.external.ip();
+                let offered = outside.reflexive.iter().any(|it| it.ip() == ip);
                 let reason = reason.to_string();
                 let event = Event::PortMappingUndecided {
                     external,
@@ -281,5 +291,99 @@ impl Entry {
         }
         self.standing = standing;
         event
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an arbitrary epoch")]
+mod tests {
+    use natprobe::{Indecision, Refutation};
+
+    use super::*;
+    use crate::gateway::GatewayProtocol;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn mapping(external: &str) -> PortMapping {
+        PortMapping {
+            base: address("0.0.0.0:5000"),
+            external: address(external),
+            protocol: GatewayProtocol::Upnp,
+        }
+    }
+
+    fn seen_at(reflexive: &str) -> Outside {
+        Outside {
+            reflexive: vec![address(reflexive)],
+            ..Outside::default()
+        }
+    }
+
+    const UNDECIDED: MappingVerdict = MappingVerdict::Undecided {
+        reason: Indecision::NotSupported,
+    };
+    const REFUTED: MappingVerdict = MappingVerdict::Refuted {
+        reason: Refutation::Unreachable,
+    };
+
+    #[test]
+    fn what_nobody_can_judge_is_offered_only_at_our_own_address() {
+        let now = Instant::now();
+        for (seen, expected) in [("203.0.113.2:61000", true), ("203.0.113.3:61000", false)] {
+            let mut entry = Entry::new(mapping("203.0.113.2:5000"), now);
+            let event = entry.judge(UNDECIDED, &seen_at(seen), now);
+            assert_eq!(entry.is_offered(), expected, "{seen}");
+            assert!(
+                matches!(event, Event::PortMappingUndecided { offered, .. } if offered == expected)
+            );
+        }
+    }
+
+    #[test]
+    fn a_mapping_that_worked_is_believed_until_somebody_says_otherwise() {
+        let now = Instant::now();
+        let outside = seen_at("198.51.100.9:61000");
+        let mut entry = Entry::new(mapping("203.0.113.2:5000"), now);
+        assert!(!entry.is_offered());
+        entry.judge(MappingVerdict::Verified, &outside, now);
+        assert!(entry.is_offered());
+        assert_eq!(entry.next_check, now + RECHECK);
+        entry.judge(UNDECIDED, &outside, now);
+        assert!(entry.is_offered());
+        assert_eq!(entry.next_check, now + RETRY_MIN);
+        entry.judge(REFUTED, &outside, now);
+        assert!(!entry.is_offered());
+    }
+
+    #[test]
+    fn a_refuted_mapping_is_looked_at_ever_more_seldom_and_soon_when_it_was_made_anew() {
+        let now = Instant::now();
+        let mut mapped = Mapped::default();
+        mapped.set(&[mapping("203.0.113.2:5000")], now);
+        let entry = &mut mapped.entries[0];
+        entry.checked_at = Some(now);
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            entry.judge(REFUTED, &Outside::default(), now);
+            pauses.push((entry.next_check - now).as_secs());
+        }
+        assert_eq!(pauses, [20, 40, 80, 160, 300, 300]);
+        mapped.set(&[mapping("203.0.113.2:5000")], now + RETRY_MIN);
+        assert_eq!(mapped.entries[0].next_check, now + RETRY_MIN);
+        mapped.set(&[], now + RETRY_MIN);
+        assert!(mapped.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn a_gateway_with_hundreds_of_mappings_costs_eight_checks() {
+        let now = Instant::now();
+        let mappings: Vec<_> = (1..300)
+            .map(|port| mapping(&format!("203.0.113.2:{port}")))
+            .collect();
+        let mut mapped = Mapped::default();
+        mapped.set(&mappings, now);
+        assert_eq!(mapped.entries.len(), MAPPINGS_MAX);
     }
 }

@@ -134,7 +134,7 @@ impl Node {
             return Some(true);
         }
         let base = self.gathered.base_of(outside.is_ipv6())?;
-        let mut seen = self.gathered.reflexive_of(base).peekable();
+        let mut seen = self.gathered.seen_from_outside(base).peekable();
         seen.peek()?;
         Some(!seen.any(|it| it.ip() == outside))
     }
@@ -158,7 +158,7 @@ impl Node {
         let (probing, gathered) = (&self.probing, &self.gathered);
         let outside = |base: SocketAddr| Outside {
             servers: probing.servers(base).to_vec(),
-            reflexive: gathered.reflexive_of(base).collect(),
+            reflexive: gathered.seen_from_outside(base).collect(),
             filtering: probing.report(base.is_ipv6()).map(|it| it.filtering),
         };
         self.mapped.start_checks(outside, &mut self.rng, now);

@@ -9,6 +9,8 @@
 mod cause;
 mod end;
 mod remedy;
+#[cfg(test)]
+mod situations;
 mod words;
 
 pub use cause::{Cause, Tried};

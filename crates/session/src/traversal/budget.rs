@@ -199,9 +199,10 @@ mod tests {
             assert_eq!(budget.spend_probes(2_048, now), Ok(()));
             budget.refund_probes(2_000);
         }
+        assert_eq!(budget.spend_probes(2_048, now), Ok(()));
         assert!(
             budget.spend_probes(2_048, now).is_err(),
-            "50 times 48 were sent"
+            "40 times 48 were sent, and 2,048"
         );
     }
 }

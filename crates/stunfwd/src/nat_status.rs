@@ -203,8 +203,9 @@ mod tests {
     #[test]
     fn a_gateway_whose_outside_address_the_internet_does_not_see_is_behind_another_nat() {
         let seen = report(&["203.0.113.5:4242", "203.0.113.6:4243"]);
-        let double =
-            |report, ip: Option<&str>| double_nat(report, ip.map(|it| it.parse().unwrap()));
+        fn double(report: &Report, ip: Option<&str>) -> Option<bool> {
+            double_nat(report, ip.map(|it| it.parse().unwrap()))
+        }
         assert_eq!(double(&seen, Some("100.64.0.7")), Some(true));
         assert_eq!(double(&seen, Some("203.0.113.6")), Some(false));
         assert_eq!(double(&seen, None), None);

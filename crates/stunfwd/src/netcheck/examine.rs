@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use natprobe::{
-    Event, LifetimeEvent, LifetimeReport, LifetimeSearch, PortAllocation, ProbeConfig, Prober,
-    Report, Sampler, SamplerEvent,
+    Event, LifetimeEvent, LifetimeReport, LifetimeSearch, ProbeConfig, Prober, Report, Sampler,
+    SamplerEvent,
 };
 
 use super::Step;
@@ -17,7 +17,10 @@ use crate::interfaces;
 use crate::randomness::random_seed;
 
 /// A network that blocks UDP is known after 3 s; with much loss a verdict may take more.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+const PROBE_PATIENCE: Duration = Duration::from_millis(4200);
+
+/// How long both together may take.
+const EXAMINE_PATIENCE: Duration = Duration::from_millis(4900);
 
 /// Fresh sockets for the pattern of the ports: a block is known after sixteen samples.
 const SAMPLES: usize = 16;
@@ -81,15 +84,16 @@ pub(super) async fn examine((ipv6, servers): (bool, Vec<SocketAddr>)) -> Examine
     let Ok(mut sockets) = Sockets::open(ipv6, 1) else {
         return examined;
     };
+    let begun = now();
     let config = ProbeConfig {
         servers,
         local_addresses: interfaces::list().iter().map(|it| it.net.addr()).collect(),
         ..ProbeConfig::default()
     };
     let local = sockets.locals()[0];
-    let mut prober = Prober::new(config, local, random_seed(), now());
+    let mut prober = Prober::new(config, local, random_seed(), begun);
     let mut report = None;
-    drive(&mut prober, &mut sockets, now() + PROBE_PATIENCE, |event| {
+    drive(&mut prober, &mut sockets, begun + PROBE_PATIENCE, |event| {
         if let Event::Classified(classified) = event {
             report = Some(classified);
             return ControlFlow::Break(());
@@ -100,13 +104,13 @@ pub(super) async fn examine((ipv6, servers): (bool, Vec<SocketAddr>)) -> Examine
     // What is known by then is better than nothing.
     examined.report = report.or_else(|| prober.report().cloned());
     examined.report.get_or_insert_default();
-    sample(ipv6, &mut examined).await;
+    sample(ipv6, &mut examined, begun + EXAMINE_PATIENCE).await;
     examined
 }
 
 /// Looks at the ports that fresh sockets are given. Afterwards, since each of them takes one from the pattern that the
 /// first socket shows.
-async fn sample(ipv6: bool, examined: &mut Examined) {
+async fn sample(ipv6: bool, examined: &mut Examined, end: Instant) {
     let answering = examined.answering();
     let Some(report) = examined.report.as_mut() else {
         return;
@@ -121,7 +125,7 @@ async fn sample(ipv6: bool, examined: &mut Examined) {
     drive(
         &mut sampler,
         &mut sockets,
-        now() + SAMPLE_PATIENCE,
+        end.min(now() + SAMPLE_PATIENCE),
         |event| {
             if event == SamplerEvent::Finished {
                 return ControlFlow::Break(());
@@ -130,11 +134,8 @@ async fn sample(ipv6: bool, examined: &mut Examined) {
         },
     )
     .await;
-    let allocation = sampler.allocation();
-    if allocation != PortAllocation::Unknown {
-        report.ports = allocation;
-    }
-    report.pooling = sampler.pooling().or(report.pooling);
+    let mappings: Vec<_> = sampler.mappings().collect();
+    report.add_samples(&mappings);
 }
 
 /// Finds out how long a binding lives.

@@ -126,6 +126,9 @@ impl fmt::Display for Findings {
         if let Some(secs) = self.binding_lifetime_secs {
             rows.push(("Binding lifetime", self.lifetime_text(secs)));
         }
+        for sentence in &self.lifetime_evidence {
+            rows.push(("", sentence.clone()));
+        }
         for server in &self.servers {
             rows.push(("Server", server.to_string()));
         }

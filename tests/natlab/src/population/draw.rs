@@ -48,9 +48,9 @@ impl Pair {
         let mut rng = StdRng::from_seed(bytes);
         Self {
             seed,
-            ingress: draw_end(*pick(mix.ingress, &mut rng), &mut rng),
-            egress: draw_end(*pick(mix.egress, &mut rng), &mut rng),
-            loss: *pick(LOSSES, &mut rng),
+            ingress: draw_end(pick(mix.ingress, &mut rng), &mut rng),
+            egress: draw_end(pick(mix.egress, &mut rng), &mut rng),
+            loss: pick(LOSSES, &mut rng),
         }
     }
 
@@ -116,7 +116,7 @@ fn ipv6_firewall(class: &Class) -> Filtering {
 
 fn draw_ports(class: &Class, mapping: Mapping, rng: &mut StdRng) -> PortAllocation {
     let block = |rng: &mut StdRng| PortAllocation::Block {
-        size: *pick(BLOCK_SIZES, rng),
+        size: pick(BLOCK_SIZES, rng),
     };
     if mapping.stays_put() {
         return match weighted(&class.staying_ports, rng) {
@@ -127,7 +127,7 @@ fn draw_ports(class: &Class, mapping: Mapping, rng: &mut StdRng) -> PortAllocati
     }
     match weighted(&class.moving_ports, rng) {
         0 => PortAllocation::Sequential {
-            stride: *pick(STRIDES, rng),
+            stride: pick(STRIDES, rng),
         },
         1 => block(rng),
         _ => PortAllocation::Random,
@@ -135,7 +135,7 @@ fn draw_ports(class: &Class, mapping: Mapping, rng: &mut StdRng) -> PortAllocati
 }
 
 fn draw_lifetime(class: &Class, rng: &mut StdRng) -> Lifetime {
-    let idle = *pick(class.idle_secs, rng);
+    let idle = pick(class.idle_secs, rng);
     Lifetime {
         idle: Duration::from_secs(idle.into()),
         // RFC 4787, REQ-6: either is allowed (the shares are ours).
@@ -176,7 +176,7 @@ fn weighted(shares: &[f64], rng: &mut StdRng) -> usize {
     shares.iter().rposition(|share| *share > 0.0).unwrap_or(0)
 }
 
-fn pick<T>(shares: Shares<T>, rng: &mut StdRng) -> &'static T {
+fn pick<T: Copy>(shares: Shares<T>, rng: &mut StdRng) -> T {
     let weights: Vec<f64> = shares.iter().map(|(_, share)| *share).collect();
-    &shares[weighted(&weights, rng)].0
+    shares[weighted(&weights, rng)].0
 }

@@ -13,6 +13,8 @@ struct Probed {
     servers: Vec<SocketAddr>,
     prober: Prober,
     report: Option<Report>,
+    /// What is known of the mapping while there is no verdict yet.
+    early: Option<Report>,
 }
 
 /// The probers: at most one per address family, as there is one base of each.
@@ -57,6 +59,7 @@ impl Probing {
                 servers,
                 prober,
                 report: None,
+                early: None,
             }),
         }
     }
@@ -71,6 +74,12 @@ impl Probing {
     pub(crate) fn report(&self, ipv6: bool) -> Option<&Report> {
         let mut of_family = self.probed.iter().filter(|it| it.base.is_ipv6() == ipv6);
         of_family.find_map(|it| it.report.as_ref())
+    }
+
+    /// Returns the last verdict on the base of a family, or what is known before the first.
+    pub(crate) fn latest(&self, ipv6: bool) -> Option<&Report> {
+        let mut of_family = self.probed.iter().filter(|it| it.base.is_ipv6() == ipv6);
+        of_family.find_map(|it| it.report.as_ref().or(it.early.as_ref()))
     }
 
     // --- the machine ---
@@ -103,6 +112,8 @@ impl Probing {
             };
             if let natprobe::Event::Classified(report) = &event {
                 probed.report = Some(report.clone());
+            } else if let natprobe::Event::MappingKnown(report) = &event {
+                probed.early = Some(report.clone());
             }
             return Some((probed.base, event));
         }

@@ -106,7 +106,7 @@ impl Node {
 
     /// Returns what peers are told of our NAT.
     pub(super) fn nat_summary(&self) -> NatSummary {
-        let report = self.report().cloned();
+        let report = self.probing.latest(self.is_ipv6_only()).cloned();
         let report = report.map(|report| self.with_surveyed_ports(report));
         let mut nat = report.as_ref().map(summary).unwrap_or_default();
         nat.ipv6 = self.ipv6();
@@ -190,6 +190,8 @@ impl Node {
                     });
                     changed = true;
                 }
+                // The ladder begins with the mapping, and so does the peer's.
+                natprobe::Event::MappingKnown(_) => changed = true,
                 _ => {}
             }
         }

@@ -93,7 +93,7 @@ impl Node {
         let seen_at: Vec<_> = base
             .map(|base| self.gathered.reflexive_of(base).collect())
             .unwrap_or_default();
-        let report = self.probing.report(false);
+        let report = self.probing.latest(false);
         let mut ours = report.map(Profile::of_report).unwrap_or_default();
         ours = ours.or_seen_at(&seen_at);
         let has_moved = |seen: &[SocketAddr], before: &[SocketAddr]| {

@@ -99,7 +99,11 @@ impl Peer {
                 } => {
                     self.volley_ended(volley, sent, answered, surroundings, now);
                 }
-                _ => {}
+                // A pair that stays narrow never becomes a path, and a lost note is what a round's waits are for.
+                punch::Event::PairNarrow { .. }
+                | punch::Event::NoteDelivered { .. }
+                | punch::Event::NoteLost { .. }
+                | _ => {}
             }
         }
         any
@@ -111,8 +115,10 @@ impl Peer {
         if let Some(path) = self.path_of_pair(ends.pair) {
             path.heard = now;
             path.watch.asked();
-            // The egress side asks about a path that is kept only when it hears nothing on it.
-            if is_ingress && path.is_settled(now) {
+            // The egress side asks about a path that is kept only when it hears nothing on it; the ingress side
+            // asks now and then anyway.
+            let is_in_vain = path.is_asked_in_vain(now);
+            if (is_ingress || is_in_vain) && path.is_settled(now) {
                 path.watch.doubt(now);
             }
             return;
@@ -237,6 +243,7 @@ impl Peer {
             validated: false,
             made: now,
             answered: now,
+            asked: (now, 0),
             watch: Watch::new(Duration::from_millis(100), surroundings.rng.random(), now),
             heard: now,
             questioned: None,

@@ -141,9 +141,11 @@ impl Rehearsal {
     /// The last note, and its round.
     fn said(&self) -> (u32, Message) {
         let notes = self.actions.iter().rev();
-        let last = notes.filter_map(|(_, action)| match action {
-            Action::Send(note) => Some((note.round, note.message.clone())),
-            _ => None,
+        let last = notes.filter_map(|(_, action)| {
+            let Action::Send(note) = action else {
+                return None;
+            };
+            Some((note.round, note.message.clone()))
         });
         last.take(1).next().expect("something was said")
     }
@@ -156,18 +158,22 @@ impl Rehearsal {
 
     fn volleys(&self) -> Vec<VolleyOrder> {
         let actions = self.actions.iter();
-        let orders = actions.filter_map(|(_, action)| match action {
-            Action::StartVolley(order) => Some(order.clone()),
-            _ => None,
+        let orders = actions.filter_map(|(_, action)| {
+            let Action::StartVolley(order) = action else {
+                return None;
+            };
+            Some(order.clone())
         });
         orders.collect()
     }
 
     fn released(&self) -> Vec<SocketAddr> {
         let actions = self.actions.iter();
-        let sockets = actions.filter_map(|(_, action)| match action {
-            Action::Release { sockets } => Some(sockets.clone()),
-            _ => None,
+        let sockets = actions.filter_map(|(_, action)| {
+            let Action::Release { sockets } = action else {
+                return None;
+            };
+            Some(sockets.clone())
         });
         sockets.flatten().collect()
     }
@@ -291,9 +297,11 @@ fn an_anchor_that_is_predicted_opens_between_two_samples_and_names_what_lies_bet
     let sockets = egress.open(*count);
     let samples = |rehearsal: &Rehearsal| {
         let actions = rehearsal.actions.iter();
-        let sampled = actions.filter_map(|(_, action)| match action {
-            Action::Sample { sockets } => Some(sockets.clone()),
-            _ => None,
+        let sampled = actions.filter_map(|(_, action)| {
+            let Action::Sample { sockets } = action else {
+                return None;
+            };
+            Some(sockets.clone())
         });
         sampled.flatten().collect::<Vec<_>>()
     };

@@ -11,20 +11,24 @@
 //! ```
 //!
 //! Either may be the anchor. When both are, each tells its window and probes the other's, and both say `ended`.
+//!
+//! * `anchor`, `scout`: what is done in these parts; here is who has the word, and how long it is waited for.
+
+mod anchor;
+mod scout;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use punch::CandidateKind;
 use rand::rngs::StdRng;
 
-use super::budget::{Budget, PACKETS_PER_SECOND, PROBES_PER_ROUND_MAX};
+use super::budget::{Budget, PACKETS_PER_SECOND};
 use super::ledger::{Outcome, Tally};
-use super::note::{Anchored, Message, Note, Order, Part, Window};
-use super::plan::{self, SAMPLES, WINDOW, ports_to_probe, predicted_ranges, sockets_for};
-use super::profile::Ports;
-use super::{Action, Knowledge, Strategy, VolleyOrder};
+use super::note::{Message, Note, Part, Window};
+use super::plan::{SAMPLES, sockets_for};
+use super::{Action, Knowledge, Strategy};
 
 /// Opening 256 sockets takes a millisecond.
 const OPENING: Duration = Duration::from_secs(2);
@@ -236,87 +240,6 @@ impl Round {
 
     // --- input ---
 
-    pub(crate) fn sockets_opened(&mut self, sockets: Vec<SocketAddr>, table: &mut Table<'_>) {
-        let is_enough = match self.strategy {
-            Strategy::Birthday | Strategy::Block => !sockets.is_empty(),
-            Strategy::Plain | Strategy::PortMapped | Strategy::Ipv6 | Strategy::Predicted => {
-                sockets.len() >= usize::from(SAMPLES)
-            }
-        };
-        self.sockets = sockets;
-        if self.step != Step::Opening || !is_enough {
-            self.abandon(Outcome::NoSockets, table);
-            return;
-        }
-        match (self.part, self.strategy) {
-            (Part::Both, _) => self.sample_for_a_window(table),
-            (_, Strategy::Birthday | Strategy::Block) => self.spread(table),
-            (_, _) => self.predict(table),
-        }
-    }
-
-    /// Sample, openers, sample leave in one burst, so that the anchors' ports lie between those of the samples.
-    fn predict(&mut self, table: &mut Table<'_>) {
-        let before = self.sockets[..1].to_vec();
-        self.anchors = self.sockets[usize::from(SAMPLES)..].to_vec();
-        if self.anchors.is_empty() {
-            self.abandon(Outcome::NoSockets, table);
-            return;
-        }
-        table.actions.push(Action::Sample { sockets: before });
-        let openers = self.open_anchors(OPENER_GAP, table);
-        let after_at = Some(table.now + SLOT * openers + SLOT);
-        self.wait(Step::Sampling { after_at }, SAMPLING, table.now);
-    }
-
-    fn spread(&mut self, table: &mut Table<'_>) {
-        self.anchors = self.sockets.clone();
-        let (gap, head_start) = match self.strategy {
-            Strategy::Birthday => (BIRTHDAY_OPENER_GAP, BIRTHDAY_HEAD_START),
-            _ => (
-                OPENER_GAP,
-                SLOT * u32::try_from(self.anchors.len()).unwrap_or(0),
-            ),
-        };
-        self.open_anchors(gap, table);
-        let at = table.now + head_start;
-        self.wait(Step::Announcing { at }, 2 * head_start + OPENING, table.now);
-    }
-
-    fn sample_for_a_window(&mut self, table: &mut Table<'_>) {
-        let before = self.sockets[..1].to_vec();
-        self.anchors = self.sockets[1..2].to_vec();
-        let sockets = self.anchors.clone();
-        let kind = CandidateKind::Predicted;
-        table.actions.push(Action::AddAnchors { sockets, kind });
-        table.actions.push(Action::Sample { sockets: before });
-        self.tally.sockets = 1;
-        let step = Step::Sampling { after_at: None };
-        self.wait(step, SAMPLING, table.now);
-    }
-
-    /// Sends openers from every anchor; returns how many packets one pass has.
-    fn open_anchors(&mut self, gap: Duration, table: &mut Table<'_>) -> u32 {
-        let kind = self.kind();
-        let sockets = self.anchors.clone();
-        self.tally.sockets = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
-        table.actions.push(Action::AddAnchors { sockets, kind });
-        // One address: a scout whose mapping is stable has one, and every further one costs as many bindings.
-        let targets = table.known.targets.iter().take(1);
-        let probes: Vec<_> = targets
-            .flat_map(|target| self.anchors.iter().map(|anchor| (*anchor, *target)))
-            .collect();
-        let count = u32::try_from(probes.len()).unwrap_or(u32::MAX);
-        table.actions.push(Action::StartVolley(VolleyOrder {
-            probes,
-            kind,
-            openers: true,
-            passes: 3,
-            gap,
-        }));
-        count
-    }
-
     fn kind(&self) -> CandidateKind {
         match self.strategy {
             Strategy::Birthday => CandidateKind::Birthday,
@@ -326,87 +249,6 @@ impl Round {
             | Strategy::Predicted
             | Strategy::Block => CandidateKind::Predicted,
         }
-    }
-
-    pub(crate) fn sampled(
-        &mut self,
-        socket: SocketAddr,
-        mapped: SocketAddr,
-        table: &mut Table<'_>,
-    ) {
-        let is_sample = self.sockets.contains(&socket) && !self.anchors.contains(&socket);
-        if !is_sample || !matches!(self.step, Step::Sampling { .. }) {
-            return;
-        }
-        self.samples.insert(socket, mapped);
-        let wanted = if self.part == Part::Both { 1 } else { SAMPLES };
-        if self.samples.len() >= usize::from(wanted) {
-            self.tell_where(table);
-        }
-    }
-
-    /// All samples are there, or will not come.
-    fn tell_where(&mut self, table: &mut Table<'_>) {
-        let mapped = |index: usize| {
-            let socket = self.sockets.get(index)?;
-            self.samples.get(socket).copied()
-        };
-        let (before, after) = (mapped(0), mapped(1));
-        let Some(ip) = before.or(after).and_then(v4) else {
-            self.abandon(Outcome::NoSamples, table);
-            return;
-        };
-        let stride = match table.known.ours.ports {
-            Ports::Sequential { stride } => stride,
-            Ports::Unknown | Ports::Preserving | Ports::Block { .. } | Ports::Random => 1,
-        };
-        if let (Part::Both, Some(before)) = (self.part, before) {
-            let first = before.port().wrapping_add_signed(stride);
-            let count = u8::try_from(WINDOW).unwrap_or(u8::MAX);
-            let window = Window {
-                ip,
-                first,
-                stride,
-                count,
-            };
-            table.send(self.id, Message::Window(window));
-            self.wait(Step::Exchanging, table.known.patience(), table.now);
-            self.probe_their_window(table);
-            return;
-        }
-        let ranges = if table.known.ours.ports == Ports::Preserving {
-            let kept = self.anchors.iter().map(|it| (it.port(), it.port()));
-            kept.collect()
-        } else {
-            let port = |mapped: SocketAddr| mapped.port();
-            predicted_ranges(before.map(port), after.map(port), stride)
-        };
-        self.announce(ip, ranges, Order::AsListed, table);
-    }
-
-    fn announce(
-        &mut self,
-        ip: Ipv4Addr,
-        ranges: Vec<(u16, u16)>,
-        order: Order,
-        table: &mut Table<'_>,
-    ) {
-        let width: u32 = ranges
-            .iter()
-            .map(|(first, last)| u32::from(last - first) + 1)
-            .sum();
-        let probes = width.min(u32::from(PROBES_PER_ROUND_MAX));
-        let anchored = Anchored {
-            strategy: self.strategy,
-            sockets: u16::try_from(self.anchors.len()).unwrap_or(u16::MAX),
-            probes_max: u16::try_from(probes).unwrap_or(u16::MAX),
-            order,
-            ip,
-            ranges,
-        };
-        table.send(self.id, Message::Anchored(anchored));
-        let patience = SLOT * 2 * probes + SETTLING + 2 * table.known.patience();
-        self.wait(Step::Holding, patience, table.now);
     }
 
     /// The agent heard the peer at one of our sockets.
@@ -548,79 +390,6 @@ impl Round {
         });
     }
 
-    /// The scout's turn.
-    fn probe(&mut self, anchored: &Anchored, table: &mut Table<'_>) {
-        let ports = ports_to_probe(anchored, table.rng);
-        self.strategy = anchored.strategy;
-        self.tally.sockets = u32::from(anchored.sockets);
-        let Some(base) = table.known.base.filter(|_| table.known.is_at(anchored.ip)) else {
-            tracing::debug!(ip = %anchored.ip, "the peer is not known to be there");
-            self.abandon(Outcome::Failed, table);
-            return;
-        };
-        let passes = if anchored.order == Order::AsListed {
-            2
-        } else {
-            1
-        };
-        self.fire(base, anchored.ip, ports, passes, false, table);
-    }
-
-    /// Both: as soon as we know where the peer will be, and have told where we will be.
-    fn probe_their_window(&mut self, table: &mut Table<'_>) {
-        let (Some(window), Step::Exchanging) = (self.their_window, self.step) else {
-            return;
-        };
-        let count = window.count.min(u8::try_from(WINDOW).unwrap_or(u8::MAX));
-        let ports = plan::sequence(window.first, window.stride, count).collect();
-        let Some(socket) = self
-            .anchors
-            .first()
-            .copied()
-            .filter(|_| table.known.is_at(window.ip))
-        else {
-            self.abandon(Outcome::Failed, table);
-            return;
-        };
-        self.fire(socket, window.ip, ports, 4, true, table);
-    }
-
-    fn fire(
-        &mut self,
-        local: SocketAddr,
-        ip: Ipv4Addr,
-        ports: Vec<u16>,
-        passes: u8,
-        openers: bool,
-        table: &mut Table<'_>,
-    ) {
-        let count = u32::try_from(ports.len()).unwrap_or(u32::MAX);
-        let spent = if openers {
-            // Here every probe is a new binding of our own NAT.
-            table.budget.spend_bindings(count, table.now)
-        } else {
-            table.budget.spend_probes(count, table.now)
-        };
-        self.tally.planned = count;
-        if spent.is_err() {
-            self.abandon(Outcome::NoBudget, table);
-            return;
-        }
-        let probes = ports
-            .into_iter()
-            .map(|port| (local, SocketAddr::from((ip, port))))
-            .collect();
-        table.actions.push(Action::StartVolley(VolleyOrder {
-            probes,
-            kind: self.kind(),
-            openers,
-            passes,
-            gap: WINDOW_GAP,
-        }));
-        let patience = (SLOT * count + WINDOW_GAP) * u32::from(passes) + LAST_ANSWERS;
-        self.wait(Step::Probing, patience, table.now);
-    }
-
     // --- time ---
 
     pub(crate) fn handle_timeout(&mut self, table: &mut Table<'_>) {
@@ -646,18 +415,6 @@ impl Round {
         }
     }
 
-    fn announce_spread(&mut self, table: &mut Table<'_>) {
-        let Some(ip) = table.known.our_ip else {
-            self.abandon(Outcome::NoSamples, table);
-            return;
-        };
-        let range = match (self.strategy, table.known.ours.ports) {
-            (Strategy::Block, Ports::Block { first, last }) => (first, last),
-            _ => plan::all_ports(),
-        };
-        self.announce(ip, vec![range], Order::Random, table);
-    }
-
     fn lose_patience(&mut self, table: &mut Table<'_>) {
         match self.step {
             Step::Proposing | Step::Awaiting | Step::Exchanging => self.end(Outcome::PeerSilent),
@@ -680,21 +437,13 @@ impl Round {
             }
             Step::Holding | Step::Concluding => {
                 if self.part == Part::Anchor {
-                    self.tally
-                        .arrived
-                        .get_or_insert(u32::try_from(self.arrived.len()).unwrap_or(u32::MAX));
+                    let arrived = self.arrivals();
+                    self.tally.arrived.get_or_insert(arrived);
                     self.give_the_last_word(table);
                 } else {
                     self.end_by_path();
                 }
             }
         }
-    }
-}
-
-const fn v4(address: SocketAddr) -> Option<Ipv4Addr> {
-    match address {
-        SocketAddr::V4(address) => Some(*address.ip()),
-        SocketAddr::V6(_) => None,
     }
 }

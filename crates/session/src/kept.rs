@@ -25,6 +25,8 @@ pub(crate) struct Path {
     pub(crate) made: Instant,
     /// When a check of ours was last answered.
     pub(crate) answered: Instant,
+    /// Since when, and how often, the peer has been asking about it in quick succession.
+    pub(crate) asked: (Instant, u32),
     pub(crate) watch: Watch,
     /// When anything authentic last arrived on it.
     pub(crate) heard: Instant,
@@ -32,6 +34,10 @@ pub(crate) struct Path {
     pub(crate) questioned: Option<Instant>,
 }
 
+/// Whoever has its answer asks again after 20 s. One in doubt, or one that looks for a path, asks at least twice
+/// a second.
+const ASKED_IN_VAIN: u32 = 4;
+const QUICKLY: Duration = Duration::from_secs(3);
 /// While a path opens both ends ask on it.
 const OPENING: Duration = Duration::from_secs(5);
 /// An answer that is no older says more than a question.
@@ -41,6 +47,15 @@ impl Path {
     /// Returns whether both ends know the path, and it was not proven just now.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         self.validated && now >= self.made + OPENING && now >= self.answered + ANSWERED_LATELY
+    }
+
+    /// The peer asks. Returns whether it asks so often that it has no answer.
+    pub(crate) fn is_asked_in_vain(&mut self, now: Instant) -> bool {
+        if now >= self.asked.0 + QUICKLY {
+            self.asked = (now, 0);
+        }
+        self.asked.1 += 1;
+        self.asked.1 >= ASKED_IN_VAIN
     }
 
     fn is_usable(&self) -> bool {
@@ -292,6 +307,7 @@ mod tests {
             validated: true,
             made: now,
             answered: now,
+            asked: (now, 0),
             watch: Watch::new(Duration::from_millis(10), 0.5, now),
             heard: now,
             questioned: None,

@@ -2,7 +2,11 @@
 #![expect(clippy::print_stdout, reason = "what is measured is worth reading")]
 
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod loss;
+#[cfg(test)]
+mod mappings;
 #[cfg(test)]
 mod paths;
 #[cfg(test)]
@@ -11,5 +15,7 @@ mod policies;
 mod recovery;
 #[cfg(test)]
 mod strangers;
+#[cfg(test)]
+mod traversal;
 #[cfg(test)]
 mod world;

@@ -100,13 +100,14 @@ impl Nat {
         };
         self.bindings.retain(|_, binding| now < binding.expires);
         let heard = |it: &(&u16, &SocketAddr)| *it.1 == from && self.came_in.contains(&(*it.0, to));
-        if let Some((port, _)) = self.forwarded.iter().find(heard) {
-            return Some(SocketAddr::new(IpAddr::V4(self.public), *port));
-        }
         let known = self
             .bindings
             .iter()
             .find(|(_, binding)| binding.internal == from && binding.destination == destination);
+        let answers = self.forwarded.iter().find(heard);
+        if let Some((port, _)) = answers.filter(|_| known.is_none()) {
+            return Some(SocketAddr::new(IpAddr::V4(self.public), *port));
+        }
         let port = match known {
             Some((port, _)) => *port,
             None => {

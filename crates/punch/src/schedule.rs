@@ -43,6 +43,8 @@ pub(crate) struct CheckSchedule {
     revivals: u32,
     opener: bool,
     repeats: u8,
+    /// The brisk phase is left out.
+    calm: bool,
 }
 
 impl CheckSchedule {
@@ -54,7 +56,16 @@ impl CheckSchedule {
             revivals: 0,
             opener,
             repeats: 0,
+            calm: false,
         }
+    }
+
+    /// The schedule of a pair that was only heard: the peer's own checks are brisk, and each of them triggers one.
+    /// Brisk ones of ours beside those would double the packets where the addresses never end.
+    pub(crate) const fn calm(now: Instant) -> Self {
+        let mut schedule = Self::new(now, false);
+        schedule.calm = true;
+        schedule
     }
 
     pub(crate) const fn due(&self) -> Instant {
@@ -75,7 +86,7 @@ impl CheckSchedule {
             REPEAT_INTERVAL
         } else if self.opener && elapsed < config.low_ttl_phase {
             OPENER_INTERVAL.min(config.low_ttl_phase - elapsed)
-        } else if elapsed < BRISK_PHASE {
+        } else if elapsed < BRISK_PHASE && !self.calm {
             BRISK_INTERVAL
         } else if elapsed < STEADY_PHASE {
             STEADY_INTERVAL
@@ -103,6 +114,7 @@ impl CheckSchedule {
     /// A small check was answered: full-size ones follow at `due` and thrice after that, then briskly.
     pub(crate) fn hurry(&mut self, due: Instant, now: Instant) {
         self.hear(now);
+        self.calm = false;
         self.started.get_or_insert(now);
         self.due = due;
         self.repeats = REPEATS;

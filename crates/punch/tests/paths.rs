@@ -94,6 +94,23 @@ fn two_nats_that_map_per_destination_do_not_open_but_the_relay_does() {
     );
 }
 
+/// Each check comes from a port that nobody has seen, is let in, and is answered to where the answer's own port is new
+/// again: neither end ever gets an answer from where it asked.
+#[test]
+fn nats_that_give_every_answer_another_port_do_not_raise_a_storm() {
+    let open = (Mapping::PerDestination, Filtering::Independent);
+    let mut world = two_homes(open, open);
+    world.introduce(0, 1);
+    world.run_for(60 * SECOND);
+    let sent = |world: &World| world.nodes[0].sent.len() + world.nodes[1].sent.len();
+    let in_the_first_minute = sent(&world);
+    world.run_for(60 * SECOND);
+    let in_the_second = sent(&world) - in_the_first_minute;
+    // Each end: at most 50 triggered checks a second, as many answers, and the slow checks of few pairs.
+    assert!(in_the_first_minute < 2 * 60 * 150, "{in_the_first_minute}");
+    assert!(in_the_second < 2 * 60 * 150, "{in_the_second}");
+}
+
 #[test]
 fn the_relay_is_validated_within_two_round_trips_although_other_pairs_come_first() {
     let symmetric = (Mapping::PerDestination, Filtering::AddressAndPort);

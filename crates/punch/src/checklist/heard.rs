@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Checklist, can_pair};
 use crate::candidate::is_usable;
+use crate::schedule::CheckSchedule;
 use crate::{Candidate, CandidateKind, CandidatePair, PairId};
 
 /// Pairs that were only heard. Each cost the peer a verified request, or a thief a recorded one; the one
@@ -136,7 +137,13 @@ impl Checklist {
             return None;
         }
         self.make_room_for_heard(now)?;
-        Some(self.insert_pair(local, remote, found_by.or(anchor), now))
+        let id = self.insert_pair(local, remote, found_by.or(anchor), now);
+        if named.is_none()
+            && let Some(pair) = self.pairs.get_mut(&id)
+        {
+            pair.schedule = CheckSchedule::calm(now);
+        }
+        Some(id)
     }
 
     fn make_room_for_heard(&mut self, now: Instant) -> Option<()> {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use natprobe::{Sampler, SamplerEvent};
 use sansio::{Datagram, Deadline, Handled, Transmit, earliest};
 
-use super::budget::Budget;
+use super::budget::{Budget, SOCKETS_MAX};
 use super::{SocketRequestId, Survey};
 use crate::event::{Event, PeerId};
 
@@ -45,7 +45,7 @@ impl Commons {
 
     // --- sockets ---
 
-    /// Asks for sockets.
+    /// Asks for sockets: fewer than wanted where some of earlier rounds have won and are still in use.
     pub(crate) fn request(&mut self, owner: SocketOwner, count: u16, events: &mut VecDeque<Event>) {
         self.last_request += 1;
         let request = SocketRequestId(self.last_request);
@@ -54,6 +54,8 @@ impl Commons {
             self.requests.pop_first();
         }
         self.requests.insert(request, owner);
+        let open = u16::try_from(self.sockets.len()).unwrap_or(u16::MAX);
+        let count = count.min(SOCKETS_MAX.saturating_sub(open));
         events.push_back(Event::OpenSockets {
             request,
             ipv6: false,

@@ -113,14 +113,11 @@ mod tests {
             external_ip: None,
         };
         assert_eq!(absent.is_present(), Some(false));
-        assert_eq!(
-            GatewayView {
-                upnp: None,
-                ..absent.clone()
-            }
-            .is_present(),
-            None
-        );
+        let unknown = GatewayView {
+            upnp: None,
+            ..absent
+        };
+        assert_eq!(unknown.is_present(), None);
         let present = GatewayView {
             pcp: Some(true),
             upnp: None,

@@ -240,7 +240,7 @@ impl Entry {
         self.external = external;
         let same_ip = |it: &&SocketAddr| it.ip() == external.ip();
         let reflexive = outside.reflexive.iter().find(same_ip);
-        let reflexive = reflexive.or(outside.reflexive.last()).copied();
+        let reflexive = reflexive.or_else(|| outside.reflexive.last()).copied();
         let mut check = MappingCheck::new(outside.servers, base, external, reflexive, seed, now);
         if let Some(filtering) = outside.filtering {
             check = check.behind(filtering);

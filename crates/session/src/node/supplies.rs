@@ -115,11 +115,9 @@ impl Node {
             nat.udp = Some(true);
         }
         nat.double_nat = self.has_foreign_nat();
-        let word = self.mapped.word().or(match self.gateway.is_present() {
-            Some(true) => Some("present"),
-            Some(false) => Some("absent"),
-            None => None,
-        });
+        let is_present = self.gateway.is_present();
+        let presence = is_present.map(|present| if present { "present" } else { "absent" });
+        let word = self.mapped.word().or(presence);
         nat.port_mapping = word.unwrap_or_default().to_owned();
         nat
     }

@@ -50,13 +50,17 @@ fn tail(world: &World) -> String {
 }
 
 fn cause_at(world: &World, host: usize, path: PathId) -> Option<DropCause> {
-    let causes = world.hosts[host].log.iter().filter_map(|(_, happening)| {
-        if let Happening::Dropped(dropped, cause) = happening {
-            return (*dropped == path).then_some(*cause);
-        }
-        None
-    });
-    causes.last()
+    let mut causes = world.hosts[host]
+        .log
+        .iter()
+        .rev()
+        .filter_map(|(_, happening)| {
+            if let Happening::Dropped(dropped, cause) = happening {
+                return (*dropped == path).then_some(*cause);
+            }
+            None
+        });
+    causes.next()
 }
 
 /// Both ends' judgement, which must be the same.

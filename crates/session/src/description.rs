@@ -132,7 +132,8 @@ impl Answer {
 /// One candidate on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CandidateEntry {
-    /// `host`, `srflx` or `relay`, the words of RFC 8839; others are skipped by readers.
+    /// `host`, `srflx` or `relay`, the words of RFC 8839, or `mapped` for a port that a gateway forwards; others are
+    /// skipped by readers.
     pub kind: String,
     /// Where it is.
     pub addr: SocketAddr,

@@ -5,16 +5,20 @@
 //! `natprobe` (which NAT are we behind), `relay` (our allocations) and one `punch::Agent` per peer, and
 //! adds what none of them knows:
 //!
-//! 1. **Gather.** Host addresses are known at once; [`Node::set_stun_servers`] and
-//!    [`Node::set_relay_servers`] bring reflexive and relayed ones. Every change asks for the
-//!    [`Description`] to be published anew, whole.
+//! 1. **Gather.** Host addresses are known at once, the likely ones first; [`Node::set_stun_servers`] and
+//!    [`Node::set_relay_servers`] bring reflexive and relayed ones, in each address family, and
+//!    [`Node::set_port_mappings`] those that a gateway forwards, once a server has come in by them. Every
+//!    change asks for the [`Description`] to be published anew, whole.
 //! 2. **Pair.** [`Node::set_peer`] takes the peer's description. The egress side opens its NAT as soon as
 //!    it sees one; the ingress side starts when the description answers its own, which proves it fresh.
 //! 3. **Choose.** A validated pair whose route is known becomes a path. The ingress side takes the first
 //!    that works, usually a relay's, and moves to a better one as soon as there is one:
 //!    [`Event::PathChosen`]. A relay stays as [`Event::StandbyChosen`].
-//! 4. **Recover.** Kept paths are checked; a silent one is dropped, the standby takes over, and every
-//!    pair is checked again. Attempts never stop.
+//! 4. **Recover.** Kept paths are checked; one that is silent, or passes small packets or one direction only,
+//!    is dropped and named ([`DropCause`]), the standby takes over, and every pair is checked again. Attempts
+//!    never stop.
+//! 5. **Explain.** While a path is relayed, [`Node::diagnosis`] says why, and what would help: one of a closed
+//!    set of causes, the same at both ends.
 //!
 //! HTTP, QUIC and the user's rules are not known here.
 //!

@@ -169,11 +169,15 @@ impl Plane {
             payload,
         } = arrived;
         if let Some(answer) = self.responder.respond(payload, local, from) {
-            let mut redirects = self.redirects.borrow_mut();
-            if redirects.admit(&answer, from, clock()) {
-                self.send_from(answer.source, answer.destination, &answer.payload);
+            let admitted = self.redirects.borrow_mut().admit(&answer, from, clock());
+            let answer = if admitted {
+                Some(answer)
             } else {
                 debug!("too many answers to other ports of one address");
+                self.responder.refuse(payload, local, from)
+            };
+            if let Some(answer) = answer {
+                self.send_from(answer.source, answer.destination, &answer.payload);
             }
             return;
         }

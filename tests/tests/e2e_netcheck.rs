@@ -4,10 +4,11 @@
 
 use std::{fs, net::IpAddr, thread, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use stunfwd_tests::{
     artifacts,
     coturn::{Access, Coturn, PORT},
+    gateway::{Miniupnpd, Side, Speaks},
     lab::{self, Home, Host, Lab, Nat, ruleset},
     matrix::truth::Truth,
     product::Signaling,
@@ -221,6 +222,26 @@ fn ipv6_and_its_firewall_are_told_beside_the_nat() {
         let without = netcheck(lab.b(), &words);
         assert_eq!(without["ipv6"], false, "{without:#}");
         drop((four, six));
+    });
+}
+
+#[test]
+fn what_a_router_understands_is_told() {
+    lab::test(|| {
+        let lab = Lab::new(Home::behind(Nat::Symmetric), Home::behind(Nat::Symmetric));
+        let _signaling = Signaling::start(lab.public());
+        let router = Miniupnpd::start(&lab, Side::A, Speaks::Everything, 7_200);
+        let words = ["--stun", "203.0.113.10:3478"];
+        let report = netcheck(lab.a(), &words);
+        let all = json!({ "pcp": true, "natPmp": true, "upnp": true });
+        assert_eq!(report["portMapping"], all, "{report:#}");
+        let truth = Truth::of(&Nat::Symmetric.behavior(), router.outside());
+        let wrong = truth.contradictions_and_of_ports(&report);
+        assert!(wrong.is_empty(), "{wrong:?}: {report:#}");
+        assert!(router.forwarded().is_empty(), "it only looks");
+        let without = netcheck(lab.b(), &words);
+        let none = json!({ "pcp": false, "natPmp": false, "upnp": false });
+        assert_eq!(without["portMapping"], none, "{without:#}");
     });
 }
 

@@ -43,13 +43,13 @@ fn assert_first_byte_at_once(pair: &Pair<'_>) {
     assert!(taken <= RELAY_START, "the first byte took {taken:?}");
 }
 
-/// Waits until both ends are direct, and asserts that each has found that in one of these ways.
+/// Waits until both ends are direct, and asserts that the end which searched has found it in one of these ways; to the other
+/// it may be the address that it knew.
 fn await_direct(pair: &Pair<'_>, bound: Duration, ways: &[&str]) {
-    for peer in [&pair.client, &pair.server] {
-        let status = peer.await_kind(bound.saturating_sub(pair.age()), "direct");
-        assert!(ways.contains(&via(&status)), "{status:#}");
-    }
+    let ends = [&pair.client, &pair.server]
+        .map(|peer| peer.await_kind(bound.saturating_sub(pair.age()), "direct"));
     eprintln!("direct after {:?}", pair.age());
+    assert!(ends.iter().any(|end| ways.contains(&via(end))), "{ends:#?}");
 }
 
 /// The first byte comes over the relay at once; a direct path follows, found in one of these ways, carries everything, and
@@ -144,9 +144,10 @@ fn two_nats_with_random_ports_are_relayed_without_a_storm() {
             assert!(spent.bindings < 100, "{spent:?}");
         }
         for peer in [&pair.client, &pair.server] {
-            let status = peer.status().unwrap();
-            let reason = status["peers"][0]["reason"].as_str().unwrap_or_default();
-            assert!(reason.contains("IPv6"), "names what would help: {status:#}");
+            peer.await_status(LEFT, "a reason that says what would help", |status| {
+                let reason = status["peers"][0]["reason"].as_str().unwrap_or_default();
+                reason.contains("UPnP") && reason.contains("direct path")
+            });
         }
     });
 }
@@ -262,11 +263,11 @@ fn what_has_worked_against_a_peer_is_remembered_and_works_again() {
         let before = pair.age();
         pair.server.start_again();
         pair.client.start_again();
-        for peer in [&pair.client, &pair.server] {
+        let ends = [&pair.client, &pair.server].map(|peer| {
             let bound = before + bound(client, server);
-            let status = peer.await_kind(bound.saturating_sub(pair.age()), "direct");
-            assert_eq!(via(&status), "birthday", "{status:#}");
-        }
+            peer.await_kind(bound.saturating_sub(pair.age()), "direct")
+        });
+        assert!(ends.iter().any(|end| via(end) == "birthday"), "{ends:#?}");
         eprintln!("direct again after {:?}", pair.age() - before);
     });
 }

@@ -32,14 +32,14 @@ impl<'a> Meter<'a> {
     pub fn start(router: &'a Host) -> Self {
         // The hook of translation is shown the first packet of each flow, and before the NAT has decided.
         router.nft(&format!(
-            "table ip meter {{\n\
-             counter packets {{ }}\n counter too_fast {{ }}\n counter bindings {{ }}\n\
+            "table ip spent {{\n\
+             counter sent_udp {{ }}\n counter above_rate {{ }}\n counter new_flows {{ }}\n\
              chain out {{\n type filter hook forward priority 10; policy accept;\n\
-             oifname \"wan\" meta l4proto udp counter name packets\n\
+             oifname \"wan\" meta l4proto udp counter name sent_udp\n\
              oifname \"wan\" meta l4proto udp \
-             limit rate over {PACKETS_PER_SECOND}/second burst {PACKETS_PER_SECOND} packets counter name too_fast\n}}\n\
+             limit rate over {PACKETS_PER_SECOND}/second burst {PACKETS_PER_SECOND} packets counter name above_rate\n}}\n\
              chain fresh {{\n type nat hook postrouting priority 90; policy accept;\n\
-             oifname \"wan\" meta l4proto udp counter name bindings\n}}\n}}\n"
+             oifname \"wan\" meta l4proto udp counter name new_flows\n}}\n}}\n"
         ));
         Self { router }
     }
@@ -51,7 +51,7 @@ impl<'a> Meter<'a> {
     pub fn read(&self) -> Spent {
         let text = self
             .router
-            .run("nft", &["-j", "list", "table", "ip", "meter"]);
+            .run("nft", &["-j", "list", "table", "ip", "spent"]);
         let json: Value = serde_json::from_str(&text).expect("nft prints JSON");
         let count = |name: &str| {
             let mut objects = json["nftables"].as_array().into_iter().flatten();
@@ -59,7 +59,7 @@ impl<'a> Meter<'a> {
             found.and_then(|object| object["counter"]["packets"].as_u64())
         };
         let [packets, too_fast, bindings] =
-            ["packets", "too_fast", "bindings"].map(|name| count(name).unwrap_or_default());
+            ["sent_udp", "above_rate", "new_flows"].map(|name| count(name).unwrap_or_default());
         Spent {
             packets,
             too_fast,

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{Scenario, truth::Truth};
 use crate::{
     bed::{ECHO, Pair, START, UDP},
+    gateway::{Miniupnpd, Side, Speaks},
     lab::{Home, Host, Lab},
     product::{Peer, Signaling, path_kind},
     tool, wait,
@@ -31,6 +32,9 @@ pub const RELAY_START: Duration = Duration::from_secs(1);
 /// How long classification may take. It is done when the filtering tests have been silent for as long as a lost answer
 /// would need to be asked for again.
 const CLASSIFIED: Duration = Duration::from_secs(20);
+
+/// The longest lease of a router that opens ports: longer than any trial.
+const LEASE_MAX_SECS: u32 = 7_200;
 
 /// How much of each program's log is printed for a failed trial.
 const LOG_TAIL_BYTES: usize = 6_000;
@@ -136,6 +140,7 @@ pub fn run(scenario: Scenario, options: Options) -> Row {
 
 fn in_lab(row: &mut Row, lab: &Lab, options: Options) {
     let capture = options.capture.then(|| lab.inet().capture("any"));
+    let gateways = gateways(&row.scenario, lab);
     let signaling = Signaling::start(lab.public());
     let pair = Pair::start(lab, &signaling);
     row.attempt("first bytes", |row| first_bytes(row, &pair));
@@ -151,7 +156,9 @@ fn in_lab(row: &mut Row, lab: &Lab, options: Options) {
             pair.assert_udp_echoes();
         }
     });
-    row.attempt("NAT types", |row| nat_types(row, lab, &pair));
+    row.attempt("NAT types", |row| {
+        nat_types(row, &truths(&row.scenario, lab, &gateways), &pair)
+    });
     row.attempt("the end", |row| last_words(row, &pair, lab.folder()));
     drop(capture);
 }
@@ -223,8 +230,7 @@ pub(super) fn path_age(status: &Value, now: Duration) -> Option<Duration> {
 }
 
 /// Waits until both ends say what is true of their NATs.
-fn nat_types(row: &mut Row, lab: &Lab, pair: &Pair<'_>) {
-    let truths = truths(&row.scenario, lab);
+fn nat_types(row: &mut Row, truths: &[Truth; 2], pair: &Pair<'_>) {
     for (index, (name, peer)) in ends(pair).into_iter().enumerate() {
         let mut nat = Value::Null;
         let is_true = wait::answer_within(CLASSIFIED.saturating_sub(pair.age()), || {
@@ -271,17 +277,27 @@ fn ends<'pair, 'host>(pair: &'pair Pair<'host>) -> [(&'static str, &'pair Peer<'
     [("client", &pair.client), ("server", &pair.server)]
 }
 
+/// Starts what opens ports on the routers that do.
+fn gateways<'lab>(scenario: &Scenario, lab: &'lab Lab) -> [Option<Miniupnpd<'lab>>; 2] {
+    [(scenario.client, Side::A), (scenario.server, Side::B)].map(|(home, side)| {
+        let start = || Miniupnpd::start(lab, side, Speaks::Everything, LEASE_MAX_SECS);
+        home.has_gateway().then(start)
+    })
+}
+
 /// What is true of the NATs of both ends.
-fn truths(scenario: &Scenario, lab: &Lab) -> [Truth; 2] {
+fn truths(scenario: &Scenario, lab: &Lab, gateways: &[Option<Miniupnpd<'_>>; 2]) -> [Truth; 2] {
     let shared = scenario.carrier.map(|carrier| carrier.nat.behavior());
-    let truth = |home: &Home, edge: &Host, host: &Host| {
+    let truth = |home: &Home, edge: &Host, host: &Host, gateway: Option<&Miniupnpd<'_>>| {
         let mut behavior = home.behavior();
         if let Some(shared) = &shared {
             behavior = behavior.behind(shared);
         }
         let is_public = matches!(behavior.mapping, natlab::Mapping::Untranslated);
         let outside = if is_public { host } else { edge };
-        Truth::of(&behavior, outside.address()).with_ipv6(host.address_6())
+        // A gateway has another outside address than the lab gave its router.
+        let seen = gateway.map_or_else(|| outside.address(), Miniupnpd::outside);
+        Truth::of(&behavior, seen).with_ipv6(host.address_6())
     };
     let carrier = |own| lab.shared_carrier().or(own);
     let edges = [
@@ -289,8 +305,8 @@ fn truths(scenario: &Scenario, lab: &Lab) -> [Truth; 2] {
         carrier(lab.carrier_b()).unwrap_or_else(|| lab.router_b()),
     ];
     [
-        truth(&scenario.client, edges[0], lab.a()),
-        truth(&scenario.server, edges[1], lab.b()),
+        truth(&scenario.client, edges[0], lab.a(), gateways[0].as_ref()),
+        truth(&scenario.server, edges[1], lab.b(), gateways[1].as_ref()),
     ]
 }
 

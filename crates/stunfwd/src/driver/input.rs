@@ -1,7 +1,9 @@
 //! What tasks report to the loop.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
-use session::{InstanceId, PathId, RelayStreamId};
+use session::{InstanceId, PathId, RelayStreamId, SocketRequestId};
 use tunnel::carrier::{Carrier, CarrierClosed, CarrierError, CarrierId, Notice, VirtualAddr};
 use tunnel::forward::ForwardEvent;
 
@@ -34,6 +36,12 @@ pub(super) enum Input {
     StreamClosed {
         stream: RelayStreamId,
         reason: String,
+    },
+    /// Extra sockets are open: as many as the system gives of those that were wanted.
+    SocketsOpened {
+        request: SocketRequestId,
+        wanted: u16,
+        sockets: Vec<SocketAddr>,
     },
     /// A frame from a relay that is not a carrier's packet.
     StreamFrame { stream: RelayStreamId, frame: Bytes },

@@ -32,6 +32,7 @@ pub(super) struct Journal {
     side: Side,
     pub(super) signaling: SignalingLog,
     nat: Option<(NatType, Vec<SocketAddr>)>,
+    ipv6: Vec<SocketAddr>,
     relay_failures: BTreeMap<(SocketAddr, RelayTransport), String>,
     used: BTreeMap<PeerId, (PathKind, SocketAddr)>,
     /// Since when a peer's path is relayed, until people are told why.
@@ -58,6 +59,7 @@ impl Journal {
             side,
             signaling: SignalingLog::new(signaling_urls),
             nat: None,
+            ipv6: Vec::new(),
             relay_failures: BTreeMap::new(),
             used: BTreeMap::new(),
             relayed: BTreeMap::new(),
@@ -115,6 +117,18 @@ impl Journal {
             );
         }
         self.nat = Some(known);
+    }
+
+    /// IPv6 was examined beside IPv4; a network without it is the usual case, and not worth a line.
+    pub(super) fn ipv6_classified(&mut self, report: &Report) {
+        if report.udp && self.ipv6 != report.reflexive {
+            info!(
+                "public IPv6 address: {} (filtering {})",
+                join(&report.reflexive),
+                report.filtering
+            );
+            self.ipv6.clone_from(&report.reflexive);
+        }
     }
 
     /// The router claims to forward ports; it is believed once somebody came in through them.

@@ -287,6 +287,11 @@ impl Driver {
                 self.streams.forget(stream);
                 self.node.relay_stream_closed(stream, now());
             }
+            Input::SocketsOpened {
+                request,
+                wanted,
+                sockets,
+            } => self.on_sockets_opened(request, wanted, sockets),
             Input::StreamFrame { stream, frame } => {
                 self.node.handle_relay_frame(stream, &frame, now());
             }
@@ -377,6 +382,7 @@ impl Driver {
         match event {
             Event::DescriptionChanged => self.description_dirty = true,
             Event::NatClassified(report) => self.journal.nat_classified(&report),
+            Event::Ipv6Classified(report) => self.journal.ipv6_classified(&report),
             Event::RelayReady {
                 server,
                 transport,

@@ -1,6 +1,5 @@
 //! NATs whose ports have to be guessed, with the real programs in the kernel lab: direct by the way that each pair allows,
 //! at no more than it may cost, and called direct only where whole packets pass. `matrix --hard` counts how often luck helps.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{fs, time::Duration};
 

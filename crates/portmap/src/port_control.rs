@@ -130,7 +130,7 @@ impl Request {
                 ..
             } => read_pcp(version, code, bytes, OPCODE_MAP, |bytes| {
                 let ours = bytes.get(24..36)? == nonce
-                    && bytes[36] == PROTOCOL_UDP
+                    && *bytes.get(36)? == PROTOCOL_UDP
                     && u16_at(bytes, 40)? == internal_port;
                 let granted = (u16_at(bytes, 42)?, Some(ip_at(bytes, 44)?));
                 (ours && bytes.len() >= PCP_MAP_LEN).then_some(granted)
@@ -362,6 +362,16 @@ mod tests {
         assert_eq!(MAP.read(&answer), Some(Err(Refusal::AddressMismatch)));
         let refused = [0, 129, 0, 4, 0, 0, 0, 9];
         assert_eq!(MAP_NAT_PMP.read(&refused), Some(Err(Refusal::Result(4))));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_short_is_none() {
+        let mut answer = MAP.encode();
+        answer[1] |= RESPONSE;
+        assert!(matches!(MAP.read(&answer), Some(Ok(_))));
+        for len in 0..answer.len() {
+            assert_eq!(MAP.read(&answer[..len]), None, "{len}");
+        }
     }
 
     #[test]

@@ -88,7 +88,12 @@ impl Igd {
         let (mut port, mut lifetime) = (port, Some(timing.lifetime));
         let mut same_port_only = false;
         for _ in 0..ADDS_MAX {
-            let refusal = match self.add_once(internal_port, port, lifetime, timing).await? {
+            let answer = self.add_once(internal_port, port, lifetime, timing).await;
+            if answer.is_err() && !only {
+                // A slow one may make it all the same, and nobody would ever give it back.
+                self.remove(port, timing).await;
+            }
+            let refusal = match answer? {
                 Ok(()) => {
                     let external = SocketAddr::new(ip, port);
                     return Ok(Added { external, lifetime });

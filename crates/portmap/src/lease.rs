@@ -65,7 +65,13 @@ impl Lease {
             wish,
             igd,
         };
-        lease.obtain(gateway, true, timing).await?;
+        if let Err(error) = lease.obtain(gateway, true, timing).await {
+            if matches!(error, LeaseError::Useless(_)) {
+                // It is there for two hours all the same, unless it is given back.
+                lease.delete(gateway, timing).await;
+            }
+            return Err(error);
+        }
         Ok(lease)
     }
 
@@ -92,9 +98,10 @@ impl Lease {
                 self.granted(SocketAddr::new(ip, grant.external_port), grant)
             }
             Protocol::NatPmp => {
+                // First, since a mapping at an address that is not told would stay there unused.
+                let outside = ask(gateway, &Request::ExternalAddress, timing).await?;
                 let request = self.nat_pmp_request(timing.lifetime);
                 let grant = ask(gateway, &request, timing).await?;
-                let outside = ask(gateway, &Request::ExternalAddress, timing).await?;
                 let ip = outside
                     .external_ip
                     .ok_or(LeaseError::Useless("no address"))?;

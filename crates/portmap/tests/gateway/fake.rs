@@ -31,6 +31,10 @@ pub(crate) struct Nature {
     pub location: Option<String>,
     /// It answers everything with bytes that mean nothing.
     pub garbage: bool,
+    /// It knows no outside address yet, and says so to NAT-PMP.
+    pub offline: bool,
+    /// The IGD makes a mapping, and never gets round to saying so.
+    pub adds_silently: bool,
 }
 
 impl Default for Nature {
@@ -47,6 +51,8 @@ impl Default for Nature {
             stranger: None,
             location: None,
             garbage: false,
+            offline: false,
+            adds_silently: false,
         }
     }
 }
@@ -224,6 +230,11 @@ fn nat_pmp(state: &mut State, request: &[u8]) -> Option<Vec<u8>> {
     answer.extend(state.epoch().to_be_bytes());
     if request[1] == 0 {
         state.requests.push("external-address".to_owned());
+        if state.nature.offline {
+            // RFC 6886 §3.5: network failure.
+            answer[3] = 3;
+            return Some(answer);
+        }
         answer.extend(state.nature.external_ip.octets());
         return Some(answer);
     }
@@ -326,6 +337,9 @@ async fn answer_http(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Re
             &body,
         )
     };
+    if state.lock().unwrap().nature.adds_silently && head.contains("#AddPortMapping") {
+        std::future::pending::<()>().await;
+    }
     let (status, body) = match answer {
         Ok(body) => ("200 OK", body),
         Err(body) => ("500 Internal Server Error", body),

@@ -448,7 +448,41 @@ async fn a_gateway_that_grants_no_time_or_no_address_grants_nothing() {
         bench.watch(Duration::from_millis(800)).await;
         assert!(bench.mappings.is_empty(), "{:?}", bench.mappings);
         bench.release().await;
+        let state = fake.state();
+        assert!(state.mappings.is_empty(), "{:?}", state.mappings);
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_tell_its_address_is_asked_for_no_port_at_it() {
+    let nature = Nature {
+        nat_pmp: true,
+        offline: true,
+        ..mute()
+    };
+    let fake = Fake::start(27, nature).await;
+    let bench = Bench::start(41000, at(&fake), &quick());
+    // What it speaks is the first question, the mapping's address the second.
+    until("a question", || fake.state().count("external-address") >= 2).await;
+    bench.release().await;
+    assert_eq!(fake.state().count("pmp-map"), 0);
+}
+
+#[tokio::test]
+async fn a_mapping_that_an_igd_makes_and_does_not_tell_of_is_taken_back() {
+    let nature = Nature {
+        upnp: true,
+        adds_silently: true,
+        ..mute()
+    };
+    let fake = Fake::start(28, nature).await;
+    let bench = Bench::start(41000, at(&fake), &quick());
+    until("a deletion", || {
+        fake.state().count("DeletePortMapping") >= 1
+    })
+    .await;
+    assert!(fake.state().mappings.is_empty());
+    bench.release().await;
 }
 
 #[tokio::test]

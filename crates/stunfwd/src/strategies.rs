@@ -72,18 +72,17 @@ impl Strategies {
             peer: peer.to_string(),
             strategy: strategy.to_string(),
         };
+        // Not even the lock is taken here: a writing holds it until the disk has everything.
         let memory = self.clone();
-        let known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.last() == Some(&entry) {
-            return;
-        }
-        drop(known);
         tokio::task::spawn_blocking(move || memory.write(entry));
     }
 
     fn write(&self, entry: Entry) {
         // Held over the writing: what was noted last is written last.
         let mut known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.last() == Some(&entry) {
+            return;
+        }
         // Another program's words since ours; a file that has become unreadable is replaced.
         let mut entries = read(&self.file).unwrap_or_else(|_| known.clone());
         entries.retain(|it| it.peer != entry.peer);
@@ -151,6 +150,19 @@ mod tests {
         assert_eq!(memory.all(), expected);
         let files = fs::read_dir(home.path()).unwrap().count();
         assert_eq!(files, 1, "no temporary file is left");
+    }
+
+    #[tokio::test]
+    async fn noting_waits_for_no_disk() {
+        let home = tempfile::tempdir().unwrap();
+        let memory = Strategies::open(home.path());
+        let writing = memory.entries.lock().unwrap();
+        memory.remember(peer(1), Strategy::Birthday);
+        assert!(writing.is_empty());
+        drop(writing);
+        while memory.all().is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[test]

@@ -123,10 +123,12 @@ fn findings(
     };
     let unasked = Report::default();
     let report = main.unwrap_or(&unasked);
+    let nat = NatStatus::of(report, gateway);
     let nat = if main.is_some() {
-        NatStatus::of(report, gateway)
+        nat
     } else {
-        NatStatus::default()
+        // Nobody was asked, so nothing is blocked; what the router said holds all the same.
+        nat.with_kind(natprobe::NatType::Unknown)
     };
     let mut notes = found.notes.clone();
     if main.is_none() {
@@ -151,5 +153,23 @@ fn findings(
         servers: found.results([v4, v6]),
         direct: outlook,
         notes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_router_speaks_is_told_though_there_is_no_server_to_ask() {
+        let gateway = GatewayView {
+            upnp: Some(true),
+            ..GatewayView::default()
+        };
+        let nobody = [Examined::default(), Examined::default()];
+        let found = servers::Found::default();
+        let findings = findings(found, &nobody[0], &nobody[1], &gateway, None);
+        assert_eq!(findings.nat.port_mapping.upnp, Some(true));
+        assert_eq!(findings.nat.kind, "Unknown");
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use punch::{CandidatePair, PairState};
 
 use super::Peer;
-use crate::event::Event;
+use crate::event::{DropCause, Event};
 use crate::path::PathKind;
 use crate::reason::Seen;
 use crate::surroundings::Surroundings;
@@ -20,6 +20,9 @@ const LINGERING: Duration = Duration::from_secs(2);
 /// So many checks of ours on a pair must have stayed unanswered: at 20 % loss each way all are lost once in
 /// 3,500 times.
 const UNANSWERED_MIN: u64 = 8;
+/// What a path was given up for holds for so long without being seen again: its pair is checked anew from small on, and
+/// is not looked at twice before.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(10);
 /// Before this nobody can say why a plain path does not open: both descriptions and a few seconds of checks are
 /// needed.
 const EARLY: Duration = Duration::from_secs(10);
@@ -32,6 +35,8 @@ pub(super) struct Observation {
     looked_at: Option<Instant>,
     /// When the last direct path was given up.
     lost_at: Option<Instant>,
+    /// What that one showed.
+    lost_for: Seen,
     begun_at: Option<Instant>,
 }
 
@@ -54,9 +59,30 @@ impl Peer {
         }
     }
 
-    /// A path without a relay is given up: what was heard on it says nothing any more.
-    pub(super) const fn forget_what_was_heard(&mut self, now: Instant) {
-        self.observation.lost_at = Some(now);
+    /// A path without a relay is given up: what was heard on it says nothing any more, but why it was given up does.
+    pub(super) fn observe_loss(
+        &mut self,
+        cause: DropCause,
+        surroundings: &mut Surroundings<'_>,
+        now: Instant,
+    ) {
+        let shown = match cause {
+            DropCause::SmallPacketsOnly => Seen::Narrow,
+            DropCause::OneDirection => Seen::Arrives,
+            DropCause::Silent
+            | DropCause::RelayLost
+            | DropCause::Superseded
+            | DropCause::PeerRemoved
+            | DropCause::CarrierFailed => Seen::Nothing,
+        };
+        let observation = &mut self.observation;
+        observation.lost_at = Some(now);
+        observation.lost_for = shown;
+        if shown != Seen::Nothing && shown != observation.told {
+            observation.candidate = shown;
+            observation.told = shown;
+            surroundings.events.push_back(Event::DescriptionChanged);
+        }
     }
 
     /// Looks, now and then.
@@ -88,7 +114,8 @@ impl Peer {
         if is_direct {
             return Seen::Nothing;
         }
-        let not_before = self.observation.lost_at.map(|at| at + LINGERING);
+        let lost_at = self.observation.lost_at;
+        let not_before = lost_at.map(|at| at + LINGERING);
         let heard_lately = |pair: &CandidatePair| {
             let heard = pair.last_heard.filter(|at| Some(*at) > not_before);
             heard.is_some_and(|at| now.saturating_duration_since(at) < HEARD_LATELY)
@@ -98,6 +125,8 @@ impl Peer {
             Seen::Narrow
         } else if direct().any(|pair| heard_lately(pair) && pair.checks_sent >= UNANSWERED_MIN) {
             Seen::Arrives
+        } else if lost_at.is_some_and(|at| now < at + GIVEN_UP_FOR) {
+            self.observation.lost_for
         } else {
             Seen::Nothing
         }

@@ -359,7 +359,7 @@ impl Peer {
             return;
         };
         if path.view.kind != PathKind::Relay {
-            self.forget_what_was_heard(now);
+            self.observe_loss(cause, surroundings, now);
         }
         if let Some(at) = retry_at {
             self.restart_at(path.pair, at);

@@ -123,8 +123,14 @@ fn a_path_that_begins_to_swallow_large_packets_is_left_and_named() {
             DropCause::SmallPacketsOnly,
             "{directions:?} {talkers:?}"
         );
-        world.run(20 * SECOND);
-        assert_eq!(judged(&world), Cause::SmallPacketsOnly, "{directions:?}");
+        for after in [SECOND, 4 * SECOND, 20 * SECOND] {
+            world.run(after);
+            assert_eq!(
+                judged(&world),
+                Cause::SmallPacketsOnly,
+                "{directions:?}, {after:?} later"
+            );
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use session::{GatewayProtocol, GatewayView, PortMapping};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::info;
 
 /// Events that wait for the driver.
 const EVENTS_MAX: usize = 16;
@@ -68,7 +68,7 @@ async fn translate(
                 PortMapperEvent::Mappings(mappings.into_iter().map(port_mapping).collect())
             }
             portmap::PortMapperEvent::GaveUp(mapping) => {
-                warn!(
+                info!(
                     protocol = %mapping.protocol,
                     "the router says that it forwards a port, and does not: it is not asked again until the network changes"
                 );

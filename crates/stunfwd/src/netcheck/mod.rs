@@ -134,7 +134,12 @@ fn findings(
     if main.is_none() {
         notes.push("there was no server to ask: nothing is known".to_owned());
     }
-    let outlook = outlook::outlook(main, ipv6_works == Some(true), gateway.is_present());
+    let outlook = outlook::outlook(
+        main,
+        ipv6_works == Some(true),
+        gateway.is_present(),
+        nat.double_nat,
+    );
     Findings {
         udp: report.udp,
         nat: nat.with_ipv6(ipv6_works, v6.report.as_ref()),

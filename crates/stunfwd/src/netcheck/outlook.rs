@@ -139,8 +139,13 @@ impl Way {
 }
 
 /// Judges from what was found out about this end: `ipv6` says whether IPv6 leads to the internet, `gateway` whether the
-/// router can be asked to forward a port.
-pub(super) fn outlook(report: Option<&Report>, ipv6: bool, gateway: Option<bool>) -> Outlook {
+/// router can be asked to forward a port, and `double_nat` whether there is a second NAT behind it.
+pub(super) fn outlook(
+    report: Option<&Report>,
+    ipv6: bool,
+    gateway: Option<bool>,
+    double_nat: Option<bool>,
+) -> Outlook {
     let Some(us) = report.and_then(End::of) else {
         return Outlook::default();
     };
@@ -154,11 +159,11 @@ pub(super) fn outlook(report: Option<&Report>, ipv6: bool, gateway: Option<bool>
             None => outlook.not_with.push(peer.as_str().to_owned()),
         }
     }
-    outlook.help = help(us, ipv6, gateway);
+    outlook.help = help(us, ipv6, gateway, double_nat);
     outlook
 }
 
-fn help(us: End, ipv6: bool, gateway: Option<bool>) -> Vec<String> {
+fn help(us: End, ipv6: bool, gateway: Option<bool>, double_nat: Option<bool>) -> Vec<String> {
     let mut help = Vec::new();
     match us {
         End::Open | End::Cone => return help,
@@ -170,7 +175,10 @@ fn help(us: End, ipv6: bool, gateway: Option<bool>) -> Vec<String> {
             help.push("open a UDP port in the firewall: then every peer that has UDP works".to_owned());
         }
         End::PortRestricted | End::Sequential | End::Symmetric => help.push(
-            if gateway == Some(true) {
+            if double_nat == Some(true) {
+                "the router stands behind a second NAT, so that its own port mappings open nothing: ask the provider \
+                 for a public address"
+            } else if gateway == Some(true) {
                 "the router forwards ports on demand: a running program asks it to, and then every peer that has UDP \
                  works"
             } else {
@@ -322,7 +330,7 @@ mod tests {
             FilteringBehavior::AddressAndPortDependent,
         );
         assert_eq!(
-            outlook(Some(&symmetric), false, Some(false)).to_string(),
+            outlook(Some(&symmetric), false, Some(false), None).to_string(),
             "Direct connections will work with peers behind:\n\
              \x20 no NAT: at once\n\
              \x20 a full cone or restricted cone NAT: at once\n\
@@ -338,13 +346,24 @@ mod tests {
         );
         let blocked = Report::default();
         assert_eq!(
-            outlook(Some(&blocked), false, None).to_string(),
+            outlook(Some(&blocked), false, None, None).to_string(),
             "Direct connections will work with nobody: the relay carries.\nWhat helps:\n\
              \x20 allow outgoing UDP in the firewall of this network"
         );
         assert_eq!(
-            outlook(None, true, None).to_string(),
+            outlook(None, true, None, None).to_string(),
             "Direct connections: too little is known to say with whom they will work."
         );
+    }
+
+    #[test]
+    fn a_router_behind_a_second_nat_is_not_said_to_help() {
+        let ours = report(
+            MappingBehavior::EndpointIndependent,
+            FilteringBehavior::AddressAndPortDependent,
+        );
+        let help = |double_nat| outlook(Some(&ours), false, Some(true), double_nat).help;
+        assert!(help(Some(false))[0].starts_with("the router forwards ports on demand"));
+        assert!(help(Some(true))[0].starts_with("the router stands behind a second NAT"));
     }
 }

@@ -596,6 +596,43 @@ fn a_leader_that_starts_anew_in_the_middle_takes_the_follower_with_it() {
 }
 
 #[test]
+fn a_peer_that_never_has_its_last_word_does_not_keep_the_turn() {
+    let mut egress = Rehearsal::new(Side::Egress, RANDOM, STABLE);
+    let propose = Message::Propose {
+        part: Part::Anchor,
+        profile: STABLE,
+    };
+    egress.hear(1, propose);
+    egress.open(256);
+    egress.run(SECOND);
+    assert!(egress.budget.is_held());
+    for _ in 0..10 {
+        let scouted = Message::Scouted {
+            planned: 2_048,
+            sent: 2_048,
+            answered: 1,
+        };
+        egress.hear(1, scouted);
+        egress.run(SECOND);
+    }
+    assert!(!egress.budget.is_held());
+
+    let mut ingress = Rehearsal::new(Side::Ingress, STABLE, SEQUENTIAL);
+    let round = ingress.scout_until_anchored(anchored(vec![(40_001, 40_016)]));
+    ingress.volley_ended(16, 0);
+    for _ in 0..10 {
+        let ended = Message::Ended {
+            arrived: 1,
+            worked: true,
+        };
+        ingress.hear(round, ended);
+        ingress.run(SECOND);
+    }
+    let rounds: u32 = ingress.ladder.ledger().iter().map(|it| it.rounds).sum();
+    assert!(rounds > 0, "it is over");
+}
+
+#[test]
 fn hours_of_failing_rounds_stay_within_the_budget_and_become_rare() {
     let mut egress = Rehearsal::new(Side::Egress, RANDOM, STABLE);
     let mut opened: Vec<(Instant, u32)> = Vec::new();

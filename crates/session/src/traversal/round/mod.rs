@@ -102,6 +102,8 @@ pub(crate) struct Round {
     arrived: BTreeSet<(SocketAddr, SocketAddr)>,
     their_window: Option<Window>,
     has_path: bool,
+    /// The path that the peer says is there was waited for.
+    has_settled: bool,
     tally: Tally,
     /// How often the volley was told to stop.
     stops: u8,
@@ -145,6 +147,7 @@ impl Round {
             arrived: BTreeSet::new(),
             their_window: None,
             has_path: false,
+            has_settled: false,
             tally: Tally {
                 sockets: 0,
                 planned: 0,
@@ -344,8 +347,8 @@ impl Round {
                     sent,
                     answered,
                 },
-                _,
-            ) if self.part == Part::Anchor => {
+                step,
+            ) if self.part == Part::Anchor && step != Step::Concluding => {
                 let arrived = self.arrivals();
                 self.tally = Tally {
                     planned,
@@ -363,6 +366,8 @@ impl Round {
             (Message::Ended { arrived, worked }, step) => {
                 self.tally.arrived = Some(arrived);
                 let is_settling = step == Step::Concluding && worked && !self.has_path;
+                // Once: whoever says it again and again would keep the turn from everybody else.
+                let is_settling = is_settling && !std::mem::replace(&mut self.has_settled, true);
                 if self.part == Part::Both && (step == Step::Probing || is_settling) {
                     // Ours are still on their way, and may be what opens the path.
                     return;

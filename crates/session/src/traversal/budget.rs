@@ -37,6 +37,7 @@ pub(crate) struct Budget {
     bindings: Spent,
     probes: Spent,
     refused: u64,
+    last_round: u32,
 }
 
 impl Budget {
@@ -60,6 +61,13 @@ impl Budget {
         }
         self.refused += 1;
         Err(TURN_RETRY)
+    }
+
+    /// Names the next round that we lead. The names rise over all ladders, since one that is made anew toward a run of
+    /// the peer that still knows the old one must not begin below it: old proposals are void.
+    pub(crate) const fn name_round(&mut self) -> u32 {
+        self.last_round = self.last_round.wrapping_add(1);
+        self.last_round
     }
 
     /// Returns whether somebody plays.

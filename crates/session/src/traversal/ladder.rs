@@ -243,7 +243,7 @@ impl Ladder {
             let wait = jittered(wait, &mut self.rng);
             return self.wait(now + wait);
         }
-        self.last_id = self.last_id.wrapping_add(1);
+        self.last_id = budget.name_round();
         let (id, strategy) = (self.last_id, self.strategy_of(part));
         tracing::debug!(peer = self.peer.0, ?part, %strategy, "round proposed");
         self.begin(budget, now, |table| {

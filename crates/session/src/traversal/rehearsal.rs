@@ -633,6 +633,22 @@ fn a_peer_that_never_has_its_last_word_does_not_keep_the_turn() {
 }
 
 #[test]
+fn a_ladder_that_is_made_anew_goes_on_where_the_old_one_was() {
+    let mut ingress = Rehearsal::new(Side::Ingress, STABLE, RANDOM);
+    ingress.run(60 * SECOND);
+    let (last, _) = ingress.said();
+    // The peer's slot was gone for a while; the peer was not, and knows the rounds so far.
+    ingress.budget.forget(PeerId(1));
+    ingress.ladder = Ladder::new(PeerId(2), Side::Ingress, None, [8; 32]);
+    ingress.ladder.start(ingress.now);
+    ingress.learn();
+    ingress.run(SECOND);
+    let (round, message) = ingress.said();
+    assert!(matches!(message, Message::Propose { .. }), "{message:?}");
+    assert!(round > last, "{round} after {last} is void to the peer");
+}
+
+#[test]
 fn hours_of_failing_rounds_stay_within_the_budget_and_become_rare() {
     let mut egress = Rehearsal::new(Side::Egress, RANDOM, STABLE);
     let mut opened: Vec<(Instant, u32)> = Vec::new();

@@ -47,6 +47,8 @@ impl Commons {
 
     /// Asks for sockets: fewer than wanted where some of earlier rounds have won and are still in use.
     pub(crate) fn request(&mut self, owner: SocketOwner, count: u16, events: &mut VecDeque<Event>) {
+        // Sockets of a round that was left in the middle are nobody's: the next round must not take them for its own.
+        self.requests.retain(|_, asked| *asked != owner);
         self.last_request += 1;
         let request = SocketRequestId(self.last_request);
         if self.requests.len() >= REQUESTS_MAX {
@@ -164,5 +166,32 @@ impl Commons {
         let samplers = self.samplers.iter().map(|(_, it)| it.poll_timeout());
         let survey = self.survey.deadline();
         earliest(samplers.chain([survey.map(|at| Deadline::new(at, "end a survey of our ports"))]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_that_nobody_waits_for_any_more_are_nobodys() {
+        let mut commons = Commons::default();
+        let mut events = VecDeque::new();
+        let owner = SocketOwner::Peer(PeerId(1));
+        commons.request(owner, 256, &mut events);
+        commons.request(SocketOwner::Survey, 16, &mut events);
+        // The peer began another round before the sockets were there.
+        commons.request(owner, 256, &mut events);
+        let mut requests = Vec::new();
+        for event in events {
+            if let Event::OpenSockets { request, .. } = event {
+                requests.push(request);
+            }
+        }
+        let owners: Vec<_> = requests
+            .iter()
+            .map(|request| commons.opened(*request, &[]))
+            .collect();
+        assert_eq!(owners, [None, Some(SocketOwner::Survey), Some(owner)]);
     }
 }

@@ -633,6 +633,21 @@ fn a_peer_that_never_has_its_last_word_does_not_keep_the_turn() {
 }
 
 #[test]
+fn sockets_of_a_round_that_was_left_do_not_disturb_the_next() {
+    let mut egress = Rehearsal::new(Side::Egress, Profile::default(), RANDOM);
+    let propose = |part| Message::Propose {
+        part,
+        profile: RANDOM,
+    };
+    egress.hear(1, propose(Part::Anchor));
+    egress.hear(2, propose(Part::Scout));
+    let late = egress.open(4);
+    assert_eq!(egress.released(), late);
+    egress.hear(2, Message::Anchored(anchored(vec![(40_001, 40_016)])));
+    assert_eq!(egress.volleys().len(), 1, "{:?}", egress.actions);
+}
+
+#[test]
 fn a_ladder_that_is_made_anew_goes_on_where_the_old_one_was() {
     let mut ingress = Rehearsal::new(Side::Ingress, STABLE, RANDOM);
     ingress.run(60 * SECOND);

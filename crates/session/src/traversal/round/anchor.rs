@@ -18,6 +18,11 @@ use crate::traversal::{Action, Strategy, VolleyOrder};
 
 impl Round {
     pub(crate) fn sockets_opened(&mut self, sockets: Vec<SocketAddr>, table: &mut Table<'_>) {
+        if self.step != Step::Opening {
+            // An earlier round asked for them.
+            table.actions.push(Action::Release { sockets });
+            return;
+        }
         let is_enough = match self.strategy {
             Strategy::Birthday | Strategy::Block => !sockets.is_empty(),
             Strategy::Plain | Strategy::PortMapped | Strategy::Ipv6 | Strategy::Predicted => {
@@ -25,7 +30,7 @@ impl Round {
             }
         };
         self.sockets = sockets;
-        if self.step != Step::Opening || !is_enough {
+        if !is_enough {
             self.abandon(Outcome::NoSockets, table);
             return;
         }

@@ -30,6 +30,8 @@ pub(crate) struct Path {
     pub(crate) watch: Watch,
     /// When anything authentic last arrived on it.
     pub(crate) heard: Instant,
+    /// When a carrier last heard something on it.
+    pub(crate) carried: Option<Instant>,
     /// When it was last checked because it had been silent (egress).
     pub(crate) questioned: Option<Instant>,
 }
@@ -310,6 +312,7 @@ mod tests {
             asked: (now, 0),
             watch: Watch::new(Duration::from_millis(10), 0.5, now),
             heard: now,
+            carried: None,
             questioned: None,
         }
     }

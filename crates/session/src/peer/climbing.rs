@@ -1,5 +1,6 @@
 //! The ladder's hands: what it knows comes from here, and what it wants is done here.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -240,24 +241,41 @@ impl Peer {
         surroundings
             .commons
             .stop_sampling(SocketOwner::Peer(self.id));
-        let mut losers = Vec::new();
-        // The socket in use is the first to be kept.
-        let used = self.paths.chosen().and_then(|id| self.view(id));
-        let used = used.map(|view| view.local);
-        let (first, others): (Vec<_>, Vec<_>) =
-            sockets.into_iter().partition(|it| Some(*it) == used);
-        for socket in first.into_iter().chain(others) {
+        let has_won = |socket: &SocketAddr| {
             let pairs = self.agent.pairs();
-            let has_won = pairs
-                .filter(|pair| pair.local.base == socket)
-                .any(punch::CandidatePair::is_validated);
-            if has_won && self.climb.winners.len() < WINNERS_MAX {
-                self.climb.winners.insert(socket, None);
-            } else {
-                losers.push(socket);
-            }
+            pairs
+                .filter(|pair| pair.local.base == *socket)
+                .any(punch::CandidatePair::is_validated)
+        };
+        let (mut winners, mut losers): (Vec<_>, Vec<_>) = sockets.into_iter().partition(has_won);
+        winners.sort_by_key(|socket| Reverse(self.worth_of(*socket)));
+        // Those of earlier rounds come after these: a round is played because their paths have died.
+        let mut earlier: Vec<_> = self.climb.winners.keys().copied().collect();
+        earlier.sort_by_key(|socket| Reverse(self.worth_of(*socket)));
+        winners.extend(earlier);
+        winners.sort_by_key(|socket| !self.is_in_use(*socket));
+        losers.extend(winners.split_off(winners.len().min(WINNERS_MAX)));
+        for winner in winners {
+            self.climb.winners.entry(winner).or_insert(None);
         }
         self.close_sockets(losers, surroundings, now);
+    }
+
+    fn is_in_use(&self, socket: SocketAddr) -> bool {
+        let used = self.paths.chosen().and_then(|id| self.view(id));
+        used.is_some_and(|view| view.local == socket)
+    }
+
+    /// How likely it is that the peer uses a socket. The egress side does not choose: it knows by the carrier which
+    /// path the peer has chosen, and before there is one, that the peer takes what it finds first.
+    fn worth_of(&self, socket: SocketAddr) -> (Option<Instant>, Option<Reverse<Instant>>) {
+        let paths = || {
+            let all = self.paths.iter().map(|(_, path)| path);
+            all.filter(|path| path.view.local == socket)
+        };
+        let carried = paths().filter_map(|path| path.carried).max();
+        let made = paths().map(|path| path.made).min();
+        (carried, made.map(Reverse))
     }
 
     fn close_sockets(

@@ -206,6 +206,7 @@ impl Peer {
     pub(crate) fn heard(&mut self, id: PathId, at: Instant) {
         if let Some(path) = self.paths.get_mut(id) {
             path.heard = path.heard.max(at);
+            path.carried = path.carried.max(Some(at));
             path.watch.heard(at);
             // A path that is never quiet is never checked, and must not pass for abandoned.
             self.agent.note_heard(path.pair, path.heard);

@@ -246,6 +246,7 @@ impl Peer {
             asked: (now, 0),
             watch: Watch::new(Duration::from_millis(100), surroundings.rng.random(), now),
             heard: now,
+            carried: None,
             questioned: None,
         };
         self.paths.insert(id, path);

@@ -164,6 +164,34 @@ fn the_socket_that_won_stays_open_and_the_others_are_closed() {
 }
 
 #[test]
+fn of_many_sockets_that_won_the_one_in_use_is_kept() {
+    // A small block: nearly every probe finds a socket, and many have won before the ends have settled on one.
+    for (ingress, egress) in [
+        (PORT_RESTRICTED, NatKind::Block(128)),
+        (NatKind::Block(128), PORT_RESTRICTED),
+    ] {
+        for seed in 0..10 {
+            let mut world = World::pair(seed, ingress, egress);
+            world.run(20 * SECOND);
+            assert_eq!(world.chosen_kind(0), Some(PathKind::Direct));
+            let host = &world.hosts[0];
+            let mut kinds = Vec::new();
+            for (_, happening) in &host.log {
+                if let Happening::Chosen(path) = happening {
+                    kinds.push(host.views[path].kind);
+                }
+            }
+            assert_eq!(
+                kinds,
+                [PathKind::Relay, PathKind::Direct],
+                "{ingress:?} x {egress:?}, seed {seed}: {:?}",
+                world.hosts[0].log
+            );
+        }
+    }
+}
+
+#[test]
 fn first_bytes_do_not_wait_for_it() {
     let mut world = World::pair(7, RANDOM, PORT_RESTRICTED);
     let took = world

@@ -28,8 +28,8 @@ pub const VERSION_MAX: u16 = 1;
 pub(crate) const CANDIDATES_MAX: usize = 32;
 /// More answers than this are ignored; a server answers each client of its room.
 const ANSWERS_MAX: usize = 64;
-/// More notes than this are ignored; one end plays one round at a time.
-const NOTES_MAX: usize = 8;
+/// More notes than this are neither written nor read; one end plays one round at a time.
+pub(crate) const NOTES_MAX: usize = 8;
 /// Two digits for each of the 600 bytes that a note may have.
 const NOTE_DIGITS_MAX: usize = 1200;
 /// ICE allows 256 characters for a ufrag (RFC 8839, section 5.4); ours have eight.
@@ -88,7 +88,7 @@ pub struct Description {
     /// What it knows of its NAT.
     #[serde(default)]
     pub nat: NatSummary,
-    /// What it has to say to single peers while no path to them works; at most three per peer.
+    /// What it has to say to single peers while no path to them works; at most three per peer, and of all the newest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<DescribedNote>,
 }
@@ -98,7 +98,7 @@ pub struct Description {
 pub struct DescribedNote {
     /// Whom it is for.
     pub to: InstanceId,
-    /// Rises with every note to this peer: a description is read more than once.
+    /// Rises with every note to anybody: a description is read more than once.
     pub counter: u64,
     /// Its bytes, in hexadecimal digits.
     pub note: String,

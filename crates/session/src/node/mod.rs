@@ -4,6 +4,7 @@ mod reasons;
 mod supplies;
 mod traversal;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use sansio::{Datagram, Deadline, Handled, Transmit, earliest};
 
 use crate::description::{
-    self, Answer, CandidateEntry, Description, IdentityKey, InstanceId, Nonce, Side,
+    self, Answer, CandidateEntry, DescribedNote, Description, IdentityKey, InstanceId, Nonce, Side,
 };
 use crate::event::{Event, PeerId};
 use crate::gateway::GatewayView;
@@ -202,12 +203,17 @@ impl Node {
             pwd: self.pwd.clone(),
             candidates: candidates.iter().filter_map(CandidateEntry::of).collect(),
             nat: self.nat_summary(),
-            notes: self
-                .peers
-                .values()
-                .flat_map(|peer| peer.described_notes().iter().cloned())
-                .collect(),
+            notes: self.described_notes(),
         }
+    }
+
+    /// Of what there is to say the newest: a slot does not hold three notes to each of many peers.
+    fn described_notes(&self) -> Vec<DescribedNote> {
+        let peers = self.peers.values();
+        let mut notes: Vec<_> = peers.flat_map(Peer::described_notes).cloned().collect();
+        notes.sort_by_key(|note| Reverse(note.counter));
+        notes.truncate(description::NOTES_MAX);
+        notes
     }
 
     fn local_candidates(&self) -> Vec<punch::Candidate> {

@@ -37,7 +37,6 @@ pub(super) struct Climb {
     sockets: BTreeSet<SocketAddr>,
     winners: BTreeMap<SocketAddr, Option<Instant>>,
     described: Vec<DescribedNote>,
-    notes_told: u64,
     notes_heard: u64,
     strategies_told: BTreeSet<Strategy>,
 }
@@ -50,7 +49,6 @@ impl Climb {
             sockets: BTreeSet::new(),
             winners: BTreeMap::new(),
             described: Vec::new(),
-            notes_told: 0,
             notes_heard: 0,
             strategies_told: BTreeSet::new(),
         }
@@ -376,7 +374,11 @@ impl Peer {
     fn note_pair(&self) -> Option<PairId> {
         let chosen = self.paths.chosen().and_then(|id| self.paths.get(id));
         let chosen = chosen.filter(|path| path.validated).map(|path| path.pair);
-        chosen.or_else(|| {
+        let is_validated = |pair: &PairId| {
+            let pair = self.agent.pair(*pair);
+            pair.is_some_and(punch::CandidatePair::is_validated)
+        };
+        chosen.filter(is_validated).or_else(|| {
             let validated = self.agent.pairs().filter(|pair| pair.is_validated());
             let last = validated.max_by_key(|pair| pair.last_heard);
             last.map(|pair| pair.id)
@@ -385,18 +387,17 @@ impl Peer {
 
     fn send_note(&mut self, note: &Note, surroundings: &mut Surroundings<'_>, now: Instant) {
         let bytes = note.encode();
-        let pair = self.note_pair();
-        let is_sent = pair.is_some_and(|pair| self.agent.send_note(pair, bytes.clone(), now));
-        if is_sent {
+        if let Some(pair) = self.note_pair() {
+            // One that finds the queue full is lost: a peer that asks too often must not make us write our slot as often.
+            self.agent.send_note(pair, bytes, now);
             return;
         }
-        self.climb.notes_told += 1;
         if self.climb.described.len() >= DESCRIBED_MAX {
             self.climb.described.remove(0);
         }
         self.climb.described.push(DescribedNote {
             to: self.description.instance,
-            counter: self.climb.notes_told,
+            counter: surroundings.commons.count_note(),
             note: hex::encode(&bytes),
         });
         surroundings.events.push_back(Event::DescriptionChanged);

@@ -36,6 +36,7 @@ pub(crate) struct Commons {
     requests: BTreeMap<SocketRequestId, SocketOwner>,
     sockets: BTreeMap<SocketAddr, SocketOwner>,
     samplers: Vec<(SocketOwner, Sampler)>,
+    notes_told: u64,
 }
 
 impl Commons {
@@ -97,6 +98,13 @@ impl Commons {
         self.budget.forget(peer);
         self.requests.retain(|_, asked| *asked != owner);
         self.samplers.retain(|(asked, _)| *asked != owner);
+    }
+
+    /// Numbers the next note in our description: over all peers, and for good, since a peer that we forget for a while
+    /// remembers what it has read.
+    pub(crate) const fn count_note(&mut self) -> u64 {
+        self.notes_told += 1;
+        self.notes_told
     }
 
     // --- samples ---

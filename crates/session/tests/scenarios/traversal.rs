@@ -216,6 +216,26 @@ fn without_a_relay_notes_take_the_way_through_signaling() {
 }
 
 #[test]
+fn a_server_without_a_relay_speaks_to_many_clients_in_one_slot() {
+    let mut world = World::new(12);
+    world.home(PORT_RESTRICTED, Side::Egress, Policy::DirectOnly);
+    for _ in 0..6 {
+        world.home(COUNTING, Side::Ingress, Policy::DirectOnly);
+    }
+    let took = world.run_until(60 * SECOND, |world| {
+        (1..7).all(|index| world.chosen_kind(index) == Some(PathKind::Direct))
+    });
+    println!("six clients without a relay: {took:?}");
+    assert!(took.is_some());
+    let slot = world.hosts[0].published.clone().unwrap();
+    let notes = String::from_utf8(slot)
+        .unwrap()
+        .matches("\"counter\"")
+        .count();
+    assert!((1..=8).contains(&notes), "{notes} notes");
+}
+
+#[test]
 fn two_random_nats_are_left_alone() {
     let mut world = World::pair(9, RANDOM, RANDOM);
     world.run(120 * SECOND);

@@ -212,8 +212,9 @@ pub(crate) fn ports_to_probe(anchored: &Anchored, rng: &mut StdRng) -> Vec<u16> 
     ports.dedup();
     match anchored.order {
         Order::AsListed => {
-            // Sorting lost the order, which only matters when not all fit.
-            ports.truncate(limit);
+            // Sorting lost the order, which only matters when not all fit. A prediction names no more, and is probed
+            // twice: a whole round's probes are not to be had that way.
+            ports.truncate(limit.min(usize::from(WINDOW_MAX)));
         }
         Order::Random => {
             let drawn = ports.partial_shuffle(rng, limit).0.to_vec();

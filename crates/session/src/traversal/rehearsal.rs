@@ -514,6 +514,19 @@ fn a_hostile_note_makes_us_probe_nobody_else_and_nothing_beyond_the_budget() {
     ingress.scout_until_anchored(greedy);
     let sizes: Vec<_> = ingress.volleys().iter().map(|it| it.probes.len()).collect();
     assert_eq!(sizes, [usize::from(PROBES_PER_ROUND_MAX)]);
+
+    let mut ingress = Rehearsal::new(Side::Ingress, STABLE, RANDOM);
+    let greedy = Anchored {
+        probes_max: u16::MAX,
+        ..anchored(vec![(1, 65_535); RANGES_MAX])
+    };
+    ingress.scout_until_anchored(greedy);
+    let sent = |order: &VolleyOrder| order.probes.len() * usize::from(order.passes);
+    let packets: usize = ingress.volleys().iter().map(sent).sum();
+    assert!(
+        (1..=usize::from(PROBES_PER_ROUND_MAX)).contains(&packets),
+        "{packets}"
+    );
 }
 
 #[test]

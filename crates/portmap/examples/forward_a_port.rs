@@ -27,7 +27,9 @@ async fn main() {
             Some(event) = events_rx.recv() => match event {
                 PortMapperEvent::Presence(presence) => println!("the router speaks {presence:?}"),
                 PortMapperEvent::Mappings(mappings) => println!("it claims {mappings:?}"),
-                other => println!("{other:?}"),
+                PortMapperEvent::GaveUp(mapping) => println!("it was not true, again: {mapping:?}"),
+                // More may be told in later versions.
+                _ => {}
             },
         }
     }

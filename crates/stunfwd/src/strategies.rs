@@ -156,10 +156,11 @@ mod tests {
     async fn noting_waits_for_no_disk() {
         let home = tempfile::tempdir().unwrap();
         let memory = Strategies::open(home.path());
-        let writing = memory.entries.lock().unwrap();
-        memory.remember(peer(1), Strategy::Birthday);
-        assert!(writing.is_empty());
-        drop(writing);
+        {
+            let writing = memory.entries.lock().unwrap();
+            memory.remember(peer(1), Strategy::Birthday);
+            assert!(writing.is_empty());
+        }
         while memory.all().is_empty() {
             tokio::task::yield_now().await;
         }

@@ -2,6 +2,7 @@
 //!
 //! On other systems only 127.0.0.1 is loopback.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail loudly too")]
 
 mod fake;
 

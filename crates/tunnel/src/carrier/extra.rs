@@ -71,11 +71,11 @@ impl DemuxSocket {
         let (Route::Direct { local, .. } | Route::RelayedUdp { local, .. }) = *route else {
             return;
         };
-        let Some(extra) = self.extras().remove(&canonical(local)) else {
+        let Some(Extra { socket, _reader }) = self.extras().remove(&canonical(local)) else {
             return;
         };
-        extra.socket.enlarge_buffers();
-        self.insert_socket(extra.socket.clone());
+        socket.enlarge_buffers();
+        self.insert_socket(socket);
     }
 
     /// Reads what there is. Returns whether the socket is still good.

@@ -2,16 +2,16 @@
 //!
 //! The life of one socket's mapping, each step a module:
 //!
-//! 1. the default [`route`] names the gateway;
-//! 2. it is asked which protocols it speaks, all three at once: PCP and NAT-PMP ([`port_control`], bytes; [`ask`], the
-//!    socket) and UPnP IGD ([`ssdp`] finds it, [`igd`] talks to it);
-//! 3. [`choice`] says which of them to use, and a [`lease`] is taken;
-//! 4. [`keeper`] renews it, notices a gateway that lost it ([`epoch`]), makes it again elsewhere when somebody who looked
-//!    from outside refutes it ([`standing`]), and gives it back at the end;
-//! 5. [`mapper`] keeps one keeper per socket and puts their reports together.
+//! 1. the default `route` names the gateway;
+//! 2. it is asked which protocols it speaks, all three at once: PCP and NAT-PMP (`port_control`, bytes; `ask`, the
+//!    socket) and UPnP IGD (`ssdp` finds it, `igd` talks to it);
+//! 3. `choice` says which of them to use, and a `lease` is taken;
+//! 4. `keeper` renews it, notices a gateway that lost it (`epoch`), makes it again elsewhere when somebody who looked
+//!    from outside refutes it (`standing`), and gives it back at the end;
+//! 5. `mapper` keeps one keeper per socket and puts their reports together.
 //!
 //! A gateway's word is no proof: what it claims is reported as [`Mapping`], and whoever uses it has to look from outside
-//! first. Nothing here waits for a network that does not answer: every question has an end ([`timing`]).
+//! first. Nothing here waits for a network that does not answer: every question has an end (`timing`).
 //!
 //! [`probe_presence`] asks a gateway what it speaks and asks it for nothing.
 

@@ -2,7 +2,7 @@
 //!
 //! * [`Mix`] and its classes are the tables of facts/nat-population.md, section 6; [`Pair::draw`] draws from
 //!   them, [`shares`] sums what they allow without drawing.
-//! * [`run`] plays one pair: two unchanged sessions in a world of their own. [`run_all`] plays many, on as many
+//! * [`run()`] plays one pair: two unchanged sessions in a world of their own. [`run_all`] plays many, on as many
 //!   threads as there are; each pair has its seed, so the outcome does not depend on them.
 //! * [`Tally`] counts, [`print`](report::print) and [`svg`](chart::svg) show.
 

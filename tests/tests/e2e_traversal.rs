@@ -258,7 +258,15 @@ fn what_has_worked_against_a_peer_is_remembered_and_works_again() {
             let file = peer.state_folder().join("strategies.json");
             fs::read_to_string(file).unwrap_or_default()
         };
-        for peer in [&pair.client, &pair.server] {
+        // One probe in a hundred hits an anchor whose port the peer's main socket has, too: that end knows the address from
+        // signaling, and says so.
+        let is_named = |peer: &&Peer<'_>| via(&peer.status().expect("it answers")) == "birthday";
+        let named: Vec<_> = [&pair.client, &pair.server]
+            .into_iter()
+            .filter(is_named)
+            .collect();
+        assert!(!named.is_empty(), "await_direct saw it at an end");
+        for peer in named {
             wait::until(LEFT, "the strategy to be written down", || {
                 remembered(peer).contains("birthday")
             });

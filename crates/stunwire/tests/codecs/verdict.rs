@@ -66,6 +66,27 @@ pub fn is_misframed(bytes: &[u8]) -> bool {
     !length.is_multiple_of(4) || HEADER_LEN + length != bytes.len()
 }
 
+/// Whether what follows the first attribute that protects is no row of attributes: stun-types does not look at it.
+pub fn is_broken_behind_protection(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(HEADER_LEN..).unwrap_or_default();
+    let mut protected = false;
+    while let Some(&[t0, t1, l0, l1]) = rest.first_chunk::<4>() {
+        let kind = AttributeType::new(u16::from_be_bytes([t0, t1]));
+        protected |= [
+            AttributeType::MESSAGE_INTEGRITY,
+            AttributeType::MESSAGE_INTEGRITY_SHA256,
+            AttributeType::FINGERPRINT,
+        ]
+        .contains(&kind);
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        let Some(behind) = rest.get(4 + length.next_multiple_of(4)..) else {
+            return protected;
+        };
+        rest = behind;
+    }
+    false
+}
+
 pub fn ours(bytes: &[u8]) -> Verdict {
     let Ok(message) = Message::decode(bytes) else {
         return Verdict::Refused;

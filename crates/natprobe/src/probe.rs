@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use sansio::Retransmission;
+use sansio::{Retransmission, Transactions};
 use stunwire::attributes::{
     ChangeRequest, ChangedAddress, ErrorCode, MappedAddress, OtherAddress, ResponsePort,
     XorMappedAddress,
@@ -89,6 +89,18 @@ pub(crate) fn encode_request(
         .expect("the buffer holds a header and two attributes of 8 bytes")
         .finish()
         .to_vec()
+}
+
+/// Returns which outstanding question a datagram answers; `None` when it is no answer to one.
+pub(crate) fn question<'a, Q: Copy>(
+    outstanding: &Transactions<Q>,
+    payload: &'a [u8],
+) -> Option<(TransactionId, Q, Message<'a>)> {
+    let message = Message::decode(payload).ok()?;
+    let id = message.transaction_id();
+    let question = *outstanding.get(&id)?;
+    let is_answer = message.method() == Method::BINDING && message.class().is_response();
+    is_answer.then_some((id, question, message))
 }
 
 /// The answer to a Binding request.

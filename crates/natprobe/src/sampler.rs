@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sansio::{Datagram, Deadline, Handled, Retransmission, Transactions, Transmit, earliest};
-use stunwire::{Message, Method};
 use tracing::debug;
 
 use crate::allocation::{PortSample, infer_allocation};
-use crate::probe::{Answer, ProbeKind, REPEATED};
+use crate::probe::{Answer, ProbeKind, REPEATED, question};
 use crate::{Pooling, PortAllocation, infer_pooling};
 
 /// Sockets beyond these are not asked: a block is known after sixteen samples, and each costs a binding.
@@ -112,16 +111,9 @@ impl Sampler {
 
     /// Takes a datagram that arrived at one of the sockets. Consumes answers to its own requests.
     pub fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Handled {
-        let Ok(message) = Message::decode(datagram.payload) else {
+        let Some((id, ask, message)) = question(&self.transactions, datagram.payload) else {
             return Handled::NotMine;
         };
-        let id = message.transaction_id();
-        let Some(ask) = self.transactions.get(&id).copied() else {
-            return Handled::NotMine;
-        };
-        if message.method() != Method::BINDING || !message.class().is_response() {
-            return Handled::NotMine;
-        }
         if datagram.remote != ask.server || datagram.local != ask.socket {
             return Handled::Consumed;
         }

@@ -62,6 +62,7 @@
 
 mod admission;
 mod agent;
+mod bucket;
 mod candidate;
 mod check;
 mod checklist;

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sansio::{Datagram, Deadline, Handled, Transactions, Transmit, earliest};
-use stunwire::{Message, Method as StunMethod, TransactionId};
+use stunwire::TransactionId;
 use tracing::debug;
 
-use crate::probe::{Answer, REPEATED, encode_request};
+use crate::probe::{Answer, REPEATED, encode_request, question};
 use report::{Findings, Method};
 use subject::{Role, State, Subject};
 
@@ -138,16 +138,9 @@ impl LifetimeSearch {
 
     /// Takes a datagram that arrived at one of the sockets. Consumes answers to its own requests.
     pub fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Handled {
-        let Ok(message) = Message::decode(datagram.payload) else {
+        let Some((id, ask, message)) = question(&self.transactions, datagram.payload) else {
             return Handled::NotMine;
         };
-        let id = message.transaction_id();
-        let Some(ask) = self.transactions.get(&id).copied() else {
-            return Handled::NotMine;
-        };
-        if message.method() != StunMethod::BINDING || !message.class().is_response() {
-            return Handled::NotMine;
-        }
         if self.servers.get(self.server) != Some(&datagram.remote) {
             return Handled::Consumed;
         }

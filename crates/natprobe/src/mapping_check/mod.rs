@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sansio::{Datagram, Deadline, Handled, Transactions, Transmit, earliest};
-use stunwire::{ChangeRequest, Message, Method, TransactionId};
+use stunwire::{ChangeRequest, TransactionId};
 use tracing::debug;
 
 use crate::FilteringBehavior;
-use crate::probe::{Answer, ONCE, REPEATED, encode_request};
+use crate::probe::{Answer, ONCE, REPEATED, encode_request, question};
 use crate::silence::{Round, Rounds};
 
 pub use verdict::{Indecision, MappingVerdict, Refutation};
@@ -154,16 +154,9 @@ impl MappingCheck {
 
     /// Takes a datagram that arrived at the base. Consumes answers to its own requests, wherever they come from.
     pub fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Handled {
-        let Ok(message) = Message::decode(datagram.payload) else {
+        let Some((id, ask, message)) = question(&self.transactions, datagram.payload) else {
             return Handled::NotMine;
         };
-        let id = message.transaction_id();
-        let Some(ask) = self.transactions.get(&id).copied() else {
-            return Handled::NotMine;
-        };
-        if message.method() != Method::BINDING || !message.class().is_response() {
-            return Handled::NotMine;
-        }
         if let Some(answer) = Answer::read(&message) {
             self.transactions.take(&id);
             self.handle_answer(ask, answer, datagram.remote, now);

@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use sansio::{Datagram, Deadline, Handled, Transmit, earliest};
 
 use crate::admission::AdmissionControl;
+use crate::bucket::Bucket;
 use crate::check::{CheckCodec, Received};
 use crate::checklist::Checklist;
 use crate::note::Notes;
@@ -39,7 +40,7 @@ pub struct Agent {
     checklist: Checklist,
     outstanding: Outstanding,
     admission: AdmissionControl,
-    triggers: requests::Triggers,
+    triggers: Bucket,
     volleys: Volleys,
     notes: Notes,
     /// No scheduled check leaves before this.
@@ -69,7 +70,7 @@ impl Agent {
             checklist: Checklist::new(role, config.pairs_max),
             outstanding: Outstanding::new(config.check_lifetime),
             admission: AdmissionControl::new(config.answers_per_second, now),
-            triggers: requests::Triggers::new(now),
+            triggers: requests::triggers(),
             next_turn: now,
             rng,
             transmits: VecDeque::new(),

@@ -9,6 +9,7 @@ use tracing::trace;
 
 use super::{Agent, Cause};
 use crate::admission::Admission;
+use crate::bucket::Bucket;
 use crate::candidate::kind_of_unknown;
 use crate::check::Request;
 use crate::checklist::Source;
@@ -31,35 +32,8 @@ const TRIGGERS_MAX: u32 = 100;
 const TRIGGER_REFILL: Duration = Duration::from_millis(20);
 
 /// How many more checks may be triggered.
-#[derive(Debug)]
-pub(super) struct Triggers {
-    left: u32,
-    refilled: Instant,
-}
-
-impl Triggers {
-    pub(super) const fn new(now: Instant) -> Self {
-        Self {
-            left: TRIGGERS_MAX,
-            refilled: now,
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.refilled);
-        let earned = elapsed.as_millis() / TRIGGER_REFILL.as_millis();
-        let earned = u32::try_from(earned).unwrap_or(TRIGGERS_MAX);
-        if self.left.saturating_add(earned) >= TRIGGERS_MAX {
-            self.left = TRIGGERS_MAX;
-            self.refilled = now;
-        } else {
-            self.left += earned;
-            self.refilled += TRIGGER_REFILL * earned;
-        }
-        let is_granted = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_granted
-    }
+pub(super) const fn triggers() -> Bucket {
+    Bucket::new(TRIGGERS_MAX, TRIGGER_REFILL)
 }
 
 fn trigger_interval(triggered: u32) -> Duration {

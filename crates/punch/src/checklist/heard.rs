@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Checklist, can_pair};
+use crate::bucket::Bucket;
 use crate::candidate::is_usable;
 use crate::schedule::CheckSchedule;
 use crate::{Candidate, CandidateKind, CandidatePair, PairId};
@@ -21,37 +22,8 @@ const NEWCOMERS_MAX: u32 = 128;
 const NEWCOMER_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How many more unknown addresses may be heard.
-#[derive(Debug)]
-pub(super) struct Newcomers {
-    left: u32,
-    /// When one was added last; `None` while nobody is missing.
-    refilled: Option<Instant>,
-}
-
-impl Newcomers {
-    pub(super) const fn new() -> Self {
-        Self {
-            left: NEWCOMERS_MAX,
-            refilled: None,
-        }
-    }
-
-    fn admit(&mut self, now: Instant) -> bool {
-        let refilled = *self.refilled.get_or_insert(now);
-        let elapsed = now.saturating_duration_since(refilled);
-        let intervals = elapsed.as_millis() / NEWCOMER_INTERVAL.as_millis();
-        let earned = u32::try_from(intervals).unwrap_or(NEWCOMERS_MAX);
-        if self.left.saturating_add(earned) >= NEWCOMERS_MAX {
-            self.left = NEWCOMERS_MAX;
-            self.refilled = Some(now);
-        } else {
-            self.left += earned;
-            self.refilled = Some(refilled + NEWCOMER_INTERVAL * earned);
-        }
-        let is_admitted = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_admitted
-    }
+pub(super) const fn newcomers() -> Bucket {
+    Bucket::new(NEWCOMERS_MAX, NEWCOMER_INTERVAL)
 }
 
 /// What a request from an unknown address says of it.
@@ -132,7 +104,7 @@ impl Checklist {
         if !is_usable(remote.address) || self.is_own(remote.address) || !can_pair(&local, &remote) {
             return None;
         }
-        if named.is_none() && found_by.is_none() && !self.newcomers.admit(now) {
+        if named.is_none() && found_by.is_none() && !self.newcomers.take(now) {
             self.pairs_refused += 1;
             return None;
         }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::bucket::Bucket;
 use crate::candidate::{canonical, is_usable};
 use crate::pair::{is_relayed, pair_priority};
 use crate::seats::{Seat, victim};
@@ -17,7 +18,6 @@ use crate::{Candidate, CandidateKind, CandidatePair, PairId, Role};
 mod heard;
 mod order;
 
-use heard::Newcomers;
 pub(crate) use heard::Source;
 
 /// Sockets and allocations of one machine: two families, some relays, and room for extra sockets.
@@ -39,7 +39,7 @@ pub(crate) struct Checklist {
     by_ends: BTreeMap<(SocketAddr, SocketAddr), PairId>,
     last_id: u64,
     last_was_relayed: bool,
-    newcomers: Newcomers,
+    newcomers: Bucket,
     removed: Vec<PairId>,
     candidates_refused: u64,
     pairs_refused: u64,
@@ -57,7 +57,7 @@ impl Checklist {
             by_ends: BTreeMap::new(),
             last_id: 0,
             last_was_relayed: false,
-            newcomers: Newcomers::new(),
+            newcomers: heard::newcomers(),
             removed: Vec::new(),
             candidates_refused: 0,
             pairs_refused: 0,

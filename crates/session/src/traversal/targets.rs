@@ -14,11 +14,11 @@
 //! round is for. Whoever knows the room's secret and names a victim gains 50 kB a second for four seconds, sent
 //! by one peer, and no amplification.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use punch::{Candidate, CandidateKind};
 
-use crate::kind::Interfaces;
+use crate::kind::{Interfaces, is_private, is_shared};
 
 /// A NAT shows one address; two uplinks show two.
 const TARGETS_MAX: usize = 4;
@@ -45,24 +45,16 @@ pub(crate) fn public_addresses(
     targets
 }
 
-const fn is_public(address: SocketAddr) -> bool {
+fn is_public(address: SocketAddr) -> bool {
     let IpAddr::V4(ip) = address.ip() else {
         return false;
     };
-    !ip.is_loopback()
-        && !ip.is_private()
-        && !ip.is_link_local()
-        && !is_shared(ip)
+    !is_private(ip.into())
+        && !is_shared(ip.into())
         && !ip.is_broadcast()
         && !ip.is_multicast()
         && !ip.is_unspecified()
         && address.port() != 0
-}
-
-/// 100.64.0.0/10 (RFC 6598): somebody's neighbours inside a carrier.
-const fn is_shared(ip: Ipv4Addr) -> bool {
-    let [first, second, ..] = ip.octets();
-    first == 100 && second & 0xc0 == 64
 }
 
 #[cfg(test)]
